@@ -1,0 +1,57 @@
+"""What every test may use, and the rule that in CI a skip is a failure unless its reason is listed here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ALLOWED_SKIPS = {
+    "needs a CUDA device": "the CI machine has no GPU; the CPU back ends are tested against the same reference there",
+    "needs downloaded weights": "optional networks are fetched on first use, and CI may be offline",
+    "needs the shared folder": "real clips and recordings are too large for the repository",
+    "needs flite": "only making the demo clip anew needs a speech synthesiser; the clip itself is in the repository",
+}
+"""Text that a skip's reason must contain -> why CI lets it pass."""
+
+
+def skip_is_allowed(reason: str) -> bool:
+    """Whether a skip with this reason may pass in CI."""
+    return any(name in reason for name in ALLOWED_SKIPS)
+
+
+def _fail_if_unexpected(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure when CI is set and the reason is not listed."""
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not skip_is_allowed(reason):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nIn CI a skip fails unless its reason contains one of {list(ALLOWED_SKIPS)}."
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    _fail_if_unexpected(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    report = yield
+    _fail_if_unexpected(report)
+    return report
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real clips and recordings, beside the repository: `clips/`, `audio/`."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the shared folder (clips and recordings) beside the repository")
+    return folder
