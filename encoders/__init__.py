@@ -1,0 +1,3 @@
+"""Speech encoders: audio to speech features at video frame times, and speech features to lip motion."""
+
+from __future__ import annotations
