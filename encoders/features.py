@@ -5,8 +5,8 @@ level*, the mean mel power of the NORMALISATION_S seconds around a frame, and th
 seconds, speech weighted above silence, is subtracted. Windows are moved inwards at the ends of the signal; a shorter
 signal is one window. In long pauses the reference follows the loudest speech so far and the mean of the last speech is
 held, so that room noise is not taken for speech. None of this depends on how the samples are cut into blocks. The
-recurrent network sees CONTEXT_S seconds on both sides of every chunk; chunk length then changes no feature by more than
-0.1 (an embedding column has unit variance).
+recurrent network sees CONTEXT_S seconds on both sides of every chunk; chunk length then changes the
+features by less than 0.02 (root mean square; an embedding column has unit variance).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from encoders.speech import FRAME_RATE, STRIDE, SpeechEncoder
 from encoders.streaming import context_chunks, with_window_means
 
 NORMALISATION_S = 20.0
-CHUNK_S = 20.0
-CONTEXT_S = 5.0
+CHUNK_S = 60.0
+CONTEXT_S = 10.0
 FLOOR = 1e-5
 """Of the reference level (-50 dB): below it recordings hold noise only."""
 REFERENCE_DROP = 0.1
@@ -67,7 +67,7 @@ class SpeechFeatureTrack:
 
     @property
     def articulation(self) -> np.ndarray:
-        """[T, 3] lip aperture (0 closed to 1 open), width (-1 rounded to 1 spread), probability of a /p b m/ closure."""
+        """[T, 3] aperture (0 closed to 1 open), width (-1 rounded to 1 spread), probability of a /p b m/ closure."""
         return self.features[:, -_EXTRA_COLUMNS:-2]
 
     @property

@@ -1,7 +1,8 @@
 """The embedded speech encoder: log-mel -> 64-d embedding, with phone, viseme and articulatory heads.
 
-The audio path is SE4Lip's (Huang et al. 2025, Table 6, "Mel + GRU") behind a convolutional front end, and the phone head follows PASE's idea of phoneme embeddings as anchors. Depth, width and heads are ours: the network is
-trained on synthetic speech with known phone timing, so that it needs neither video nor a fetched model.
+The audio path is SE4Lip's (Huang et al. 2025, Table 6, "Mel + GRU") behind a convolutional front end, and the phone
+head follows PASE's idea of phoneme embeddings as anchors. Depth, width and heads are ours: the network is trained on
+synthetic speech with known phone timing, so that it needs neither video nor a fetched model.
 """
 
 from __future__ import annotations
