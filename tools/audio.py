@@ -1,0 +1,115 @@
+"""Reading audio: whatever ffmpeg reads, as 16 kHz mono for speech features, with its exact length.
+
+Time 0 is the first picture of a file that has pictures, so that sample 0 belongs to frame 0, and the start of the
+sound otherwise. A track that starts later is led by silence; one that starts earlier loses that part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+
+from tools.errors import DamagedMediaError, NoAudioError
+from tools.ffmpeg_process import FfmpegFailure, media_url, read_blocks
+from tools.media import SoundTrack, first_sound_track, sound_before_picture
+
+SAMPLE_RATE = 16_000
+"""Samples per second that the speech encoders take."""
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Mono sound."""
+
+    samples: np.ndarray
+    """float32 [N] in [-1, 1]."""
+    sample_rate: int
+    """Samples per second."""
+
+    @property
+    def duration_s(self) -> Fraction:
+        """Exact length in seconds."""
+        return Fraction(len(self.samples), self.sample_rate)
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the first sound track of a file holds."""
+
+    path: Path
+    duration_s: Fraction
+    """Decoded samples over the file's own sample rate, from time 0 on: exact, whatever the header says."""
+    sample_rate: int
+    channels: int
+    codec: str
+
+
+def probe_audio(path: Path | str) -> AudioInfo:
+    """Reads the properties of a file's first sound track; decodes it once, to count its samples.
+
+    Raises:
+        MissingFileError, UnreadableFileError: see `tools.media.open_media`.
+        NoAudioError: no sound track, or one without samples.
+        DamagedMediaError: it cannot be decoded.
+    """
+    path = Path(path)
+    track = first_sound_track(path)
+    blocks = _decoded(path, track, track.sample_rate, np.dtype(np.int16), block_samples=1 << 18)
+    count = sum(len(block) for block in blocks)
+    return AudioInfo(path, Fraction(count, track.sample_rate), track.sample_rate, track.channels, track.codec)
+
+
+def read_audio(path: Path | str) -> Waveform:
+    """The whole first sound track of an audio or video file, mixed to mono at 16 kHz.
+
+    Raises: as `probe_audio`.
+    """
+    blocks = [block.samples for block in read_audio_blocks(path, block_s=60.0)]
+    return Waveform(np.concatenate(blocks), SAMPLE_RATE)
+
+
+def read_audio_blocks(path: Path | str, block_s: float) -> Iterator[Waveform]:
+    """`read_audio` in consecutive blocks of `block_s` seconds (the last may be shorter), one held at a time.
+
+    Raises: as `probe_audio`, while iterating.
+    """
+    path = Path(path)
+    block_samples = max(1, round(block_s * SAMPLE_RATE))
+    for samples in _decoded(path, first_sound_track(path), SAMPLE_RATE, np.dtype(np.float32), block_samples):
+        # Resampling overshoots full scale by a little, and float files may hold anything.
+        finite = np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
+        yield Waveform(np.clip(finite, -1.0, 1.0, out=finite), SAMPLE_RATE)
+
+
+def frame_count(duration_s: Fraction, fps: Fraction) -> int:
+    """Number of video frames that go with a sound of this length: `round(duration_s * fps)`, in exact arithmetic."""
+    return round(Fraction(duration_s) * fps)
+
+
+def _decoded(
+    path: Path, track: SoundTrack, sample_rate: int, dtype: np.dtype, block_samples: int
+) -> Iterator[np.ndarray]:
+    """The track from time 0 on, mixed to mono, in blocks."""
+    shift = sound_before_picture(path)
+    sample_format = {"f": "f32le", "i": "s16le"}[dtype.kind]
+    output = (
+        ffmpeg.input(media_url(path), itsoffset=f"{-float(shift):.6f}")[str(track.stream_index)]
+        # Fills gaps between time stamps with silence, and the start up to time 0; cuts what lies before it.
+        .filter("aresample", sample_rate, **{"async": 1, "first_pts": 0})
+        .filter("aformat", channel_layouts="mono")
+        .output("pipe:", format=sample_format)
+    )
+    received = False
+    try:
+        for block in read_blocks(output, block_samples * dtype.itemsize):
+            received = True
+            yield np.frombuffer(block, dtype)
+    except FfmpegFailure as failure:
+        raise DamagedMediaError(f"the sound of {path} cannot be decoded ({failure}): export it again") from failure
+    if not received:
+        raise NoAudioError(f"the sound track of {path} is empty: give a file with speech")

@@ -1,0 +1,119 @@
+"""Running ffmpeg: finding the program, streaming what it decodes, and turning its failures into one line."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import imageio_ffmpeg
+from ffmpeg.nodes import OutputStream
+
+from tools.errors import FfmpegMissingError
+
+PIPE_BYTES = 1 << 20  # the largest pipe an unprivileged Linux process may ask for; elsewhere the hint is ignored
+GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-loglevel", "error")
+
+
+class FfmpegFailure(Exception):
+    """ffmpeg ended with an error. Its last line is the message; callers wrap it with the file and the remedy."""
+
+
+def ffmpeg_executable() -> str:
+    """The ffmpeg to run: the one on the PATH, else the static build that imageio-ffmpeg carries.
+
+    Raises:
+        FfmpegMissingError: there is neither.
+    """
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise FfmpegMissingError("no ffmpeg found: install it, or run 'pip install imageio-ffmpeg'") from error
+
+
+@functools.lru_cache
+def has_filter(executable: str, name: str) -> bool:
+    """Whether this ffmpeg was built with the filter `name`."""
+    listing = subprocess.run([executable, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
+    return any(line.split()[1:2] == [name] for line in listing.stdout.splitlines())
+
+
+def media_url(path: Path) -> str:
+    """`path` as ffmpeg's file protocol: absolute, so that a leading dash is no option and a colon no protocol."""
+    return f"file:{os.path.abspath(path)}"
+
+
+def compile_command(stream: OutputStream) -> list[str]:
+    """The argument list of an ffmpeg-python graph."""
+    return stream.global_args(*GLOBAL_ARGUMENTS).compile(cmd=ffmpeg_executable())
+
+
+def run(stream: OutputStream) -> None:
+    """Runs an ffmpeg-python graph to its end.
+
+    Raises:
+        FfmpegFailure: ffmpeg's exit code is not 0.
+    """
+    with tempfile.TemporaryFile() as errors:
+        result = subprocess.run(compile_command(stream), stdin=subprocess.DEVNULL, stderr=errors, check=False)
+        if result.returncode != 0:
+            raise FfmpegFailure(last_line(errors, result.returncode))
+
+
+def read_blocks(stream: OutputStream, block_bytes: int) -> Iterator[bytearray]:
+    """What an ffmpeg-python graph writes to `pipe:`, in fresh blocks of `block_bytes` (the last may be shorter).
+
+    One block is held at a time. ffmpeg is ended when the iterator is closed or dropped early.
+
+    Raises:
+        FfmpegFailure: ffmpeg's exit code is not 0; the blocks before it have been yielded.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            compile_command(stream),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            pipesize=PIPE_BYTES,
+            start_new_session=True,  # Ctrl-C reaches this program only, which then ends ffmpeg itself
+        )
+        try:
+            while True:
+                block = bytearray(block_bytes)
+                received = process.stdout.readinto(block)
+                if received == 0:
+                    break
+                yield block if received == block_bytes else block[:received]
+            if process.wait() != 0:
+                raise FfmpegFailure(last_line(errors, process.returncode))
+        finally:
+            end_process(process)
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Ends ffmpeg if it still runs, and closes its pipes."""
+    if process.poll() is None:
+        process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass
+    process.wait()
+
+
+def last_line(errors: IO[bytes], return_code: int) -> str:
+    """The last line ffmpeg wrote to its standard error, or its exit code when it said nothing."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - 4096))
+    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else f"ffmpeg ended with exit code {return_code}"
