@@ -1,0 +1,142 @@
+"""Gradient of the compositing of one tile.
+
+The tile is composited once more, front to back, with the arithmetic of `_numba_blending`. What lies behind a splat is
+needed for its alpha gradient and follows without storing anything per splat: S starts as the whole pixel's
+color . gradient minus its transmittance's part, and every splat passed takes its own share off (Kerbl et al. 2023,
+appendix C, read from the other end).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from render._constants import ALPHA_MAX
+from render._numba_binning import PREFETCH_AHEAD
+from render._numba_blending import (
+    PLANE,
+    STRIDE,
+    TIGHTEN_EVERY,
+    column_terms,
+    composite,
+    open_rows,
+    splat_box,
+    splat_colors,
+    tile_box,
+)
+from render._numba_projection import FALLOFF_Y, ROW
+from render._numba_projection_backward import SPLAT_GRADIENT
+from render._numba_simd import (
+    LANES,
+    approximate_reciprocal,
+    compiled,
+    inlined,
+    kernel,
+    load,
+    multiply_add,
+    prefetch,
+    select,
+    splat,
+    store,
+    sums,
+)
+
+_ALPHA_MAX = np.float32(ALPHA_MAX)
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+
+
+@kernel
+def blend_backward(rows, lists, image, rgb_gradient, alpha_gradient, table, worker, workers):
+    """Fills `table` [padded N * SPLAT_GRADIENT] with this worker's share of the splat gradients.
+
+    `rgb_gradient` and `alpha_gradient` are flat planes like those of `image`; the tiles are those of `blend`.
+    """
+    table[:] = _ZERO
+    planes = np.empty((5, PLANE), np.float32)
+    for place in range(worker, lists.busiest_first.size, workers):
+        tile = lists.busiest_first[place]
+        if image.composited[tile] > 0:
+            _read_tile(tile, planes, image, rgb_gradient, alpha_gradient)
+            _replay_tile(tile, rows, lists, planes, image, table)
+
+
+@compiled
+def _read_tile(tile, planes, image, rgb_gradient, alpha_gradient):
+    """Planes of a tile before its first splat: transmittance, S, and the gradients of red, green, blue."""
+    left, top, width, height = tile_box(tile, image)
+    size = image.width * image.height
+    planes[0] = -_ONE
+    planes[1:] = _ZERO
+    for row in range(height):
+        target = row * STRIDE
+        source = (top + row) * image.width + left
+        for x in range(width):
+            planes[0, target + x] = _ONE
+            planes[1, target + x] = -alpha_gradient[source + x] * image.transmittance[source + x]
+        for channel in range(3):
+            offset = channel * size + source
+            for x in range(width):
+                gradient = rgb_gradient[offset + x]
+                planes[2 + channel, target + x] = gradient
+                planes[1, target + x] += image.rgb[offset + x] * gradient
+
+
+@compiled
+def _replay_tile(tile, rows, lists, planes, image, table):
+    transmittance, behind = planes[0], planes[1]
+    left, top, _, height = tile_box(tile, image)
+    start = lists.offsets[tile]
+    first_row, last_row = 0, height - 1
+    for place in range(start, start + image.composited[tile]):
+        if (place - start) % TIGHTEN_EVERY == TIGHTEN_EVERY - 1:
+            first_row, last_row = open_rows(transmittance, first_row, last_row)
+        ahead, number = lists.members[place + PREFETCH_AHEAD], lists.members[place]
+        prefetch(rows, ahead * ROW)
+        prefetch(table, ahead * SPLAT_GRADIENT)
+        _replay_splat(rows, number * ROW, (left, top, first_row, last_row), planes, table, number * SPLAT_GRADIENT)
+
+
+@inlined
+def _replay_splat(rows, row, box, planes, table, target):
+    """Composites one splat and adds its gradients to the table at `target`."""
+    transmittance, behind, red_gradient, green_gradient, blue_gradient = planes[0], planes[1], planes[2], planes[3], planes[4]
+    left, top, first_row, last_row = box
+    colors = splat_colors(rows, row)
+    falloff_y = splat(rows[row + FALLOFF_Y])
+    first_column, last_column, first_y, last_y = splat_box(rows, row, left, top, first_row, last_row)
+    zero = splat(_ZERO)
+    red, green, blue = zero, zero, zero
+    q_sum, q_x, q_u, q_xx, q_xu, q_uu = zero, zero, zero, zero, zero, zero
+    for column in range(first_column, last_column + 1, LANES):
+        dx, across, u = column_terms(rows, row, left + column, top + first_y)
+        column_q, column_qu = zero, zero
+        for pixel in range(first_y * STRIDE + column, last_y * STRIDE + column + 1, STRIDE):
+            exponent = multiply_add(falloff_y * u, u, across)
+            open_before = load(transmittance, pixel)
+            unclamped, alpha, blended, open_after = composite(exponent, open_before)
+            store(transmittance, pixel, open_after)
+            weight = select(blended, alpha * open_before, zero)
+            gradients = load(red_gradient, pixel), load(green_gradient, pixel), load(blue_gradient, pixel)
+            red = multiply_add(weight, gradients[0], red)
+            green = multiply_add(weight, gradients[1], green)
+            blue = multiply_add(weight, gradients[2], blue)
+
+            value = multiply_add(
+                colors[0], gradients[0], multiply_add(colors[1], gradients[1], colors[2] * gradients[2])
+            )
+            still_behind = multiply_add(-weight, value, load(behind, pixel))
+            store(behind, pixel, still_behind)
+            gradient = multiply_add(open_before, value, -(still_behind * approximate_reciprocal(_ONE - alpha)))
+            q = select(blended & (unclamped <= _ALPHA_MAX), -(unclamped * gradient), zero)
+            column_q = column_q + q
+            qu = q * u
+            column_qu = column_qu + qu
+            q_uu = multiply_add(qu, u, q_uu)
+            u = u + _ONE
+        q_sum = q_sum + column_q
+        q_u = q_u + column_qu
+        moment = column_q * dx
+        q_x = q_x + moment
+        q_xx = multiply_add(moment, dx, q_xx)
+        q_xu = multiply_add(column_qu, dx, q_xu)
+    total = load(table, target) + sums((q_sum, q_x, q_u, q_xx, q_xu, q_uu, red, green, blue))
+    store(table, target, total)

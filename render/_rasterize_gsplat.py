@@ -1,0 +1,83 @@
+"""The rasterizer on an NVIDIA GPU: gsplat's CUDA kernels."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from render._constants import EPS2D, FAR_PLANE, GSPLAT_VERSION, NEAR_PLANE
+from render.cameras import Camera
+from render.gaussians import Gaussians
+
+
+@cache
+def why_gsplat_is_unusable() -> str | None:
+    """The reason and the remedy, or None when gsplat can run here. Compiles nothing."""
+    install = f"install it with: pip install gsplat=={GSPLAT_VERSION}"
+    try:
+        found = version("gsplat")
+    except PackageNotFoundError:
+        return f"gsplat is not installed; {install}"
+    if found.split("+")[0] != GSPLAT_VERSION:
+        return f"gsplat {found} may blend differently than {GSPLAT_VERSION}, which the other back ends follow; {install}"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device; use the numba back end, or install an NVIDIA driver and a CUDA build of torch"
+    from torch.utils.cpp_extension import CUDA_HOME  # warns when it is imported without a GPU
+
+    if find_spec("gsplat.csrc") is None and CUDA_HOME is None and shutil.which("nvcc") is None:
+        return "gsplat compiles its kernels at first use and nvcc is missing; install the CUDA toolkit of torch's CUDA version"
+    return None
+
+
+def rasterize_gsplat(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Premultiplied rgb [3, H, W] and alpha [H, W]; see `render.rasterize.rasterize` for the meaning.
+
+    The first call on a machine may compile gsplat's kernels, which takes minutes.
+
+    Raises:
+        ValueError: tensors that are not float32.
+    """
+    if gaussians.means.dtype != torch.float32:
+        raise ValueError(f"the gsplat back end takes float32 tensors, got {gaussians.means.dtype}")
+    import gsplat  # loads its compiled extension
+
+    visible = _without_invalid(gaussians)
+    rgb, alpha, _ = gsplat.rasterization(
+        means=visible.means,
+        quats=visible.quats,
+        scales=visible.scales,
+        opacities=visible.opacities,
+        colors=visible.colors,
+        viewmats=camera.world_to_camera[None],
+        Ks=camera.intrinsic_matrix[None],
+        width=camera.width,
+        height=camera.height,
+        near_plane=NEAR_PLANE,
+        far_plane=FAR_PLANE,
+        eps2d=EPS2D,
+        packed=False,
+        rasterize_mode="classic",
+    )
+    return rgb[0].permute(2, 0, 1), alpha[0, :, :, 0]
+
+
+def _without_invalid(gaussians: Gaussians) -> Gaussians:
+    """Gaussians with a value that is not finite, made harmless and transparent: gsplat's kernels do not look for them.
+
+    Replaced rather than dropped, since counting what is left would make the processor wait for the GPU.
+    """
+    parts = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.colors)
+    valid = torch.isfinite(torch.cat(parts, dim=1)).all(dim=1) & (gaussians.quats != 0).any(dim=1)
+    column = valid[:, None]
+    return Gaussians(
+        means=torch.where(column, gaussians.means, 0.0),
+        quats=torch.where(column, gaussians.quats, 1.0),
+        scales=torch.where(column, gaussians.scales, 1.0),
+        opacities=torch.where(valid, gaussians.opacities, 0.0),
+        colors=torch.where(column, gaussians.colors, 0.0),
+    )

@@ -1,0 +1,179 @@
+"""The rasterizer on a processor: Numba kernels, threads and the gradient's place in autograd.
+
+Each kernel releases the interpreter lock and works on its own share of Gaussians or tiles, so plain Python threads
+run them side by side; they share nothing that more than one writes. All buffers belong to one call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from render._numba_binning import TileLists, bin_into_tiles, sort_by_depth
+from render._numba_blending import ImageArrays, blend
+from render._numba_blending_backward import blend_backward
+from render._numba_projection import (
+    ROW,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    CameraArrays,
+    GaussianArrays,
+    SplatArrays,
+    project,
+    slope_limits,
+)
+from render._numba_projection_backward import SPLAT_GRADIENT, project_backward
+from render._numba_simd import LANES
+from render.cameras import Camera
+from render.gaussians import Gaussians
+
+MIN_GAUSSIANS_PER_WORKER = 2048
+"""Handing work to another thread costs as much as projecting about this many Gaussians."""
+
+# Starts no thread before the first task, and never more than there are tasks at a time.
+_threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="rasterize")
+
+
+@dataclass(frozen=True)
+class _Rendering:
+    """A rendered image and what its gradient needs, all of it arrays."""
+
+    camera: CameraArrays
+    splats: SplatArrays
+    lists: TileLists
+    image: ImageArrays
+
+
+def rasterize_numba(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Premultiplied rgb [3, H, W] and alpha [H, W]; see `render.rasterize.rasterize` for the meaning.
+
+    Raises:
+        ValueError: tensors that are not float32, or not in main memory.
+    """
+    for name, tensor in (("gaussians", gaussians.means), ("camera.world_to_camera", camera.world_to_camera)):
+        if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
+            raise ValueError(
+                f"the numba back end takes float32 tensors on the cpu, got {tensor.dtype} on {tensor.device} for {name}; "
+                "convert them or choose backend='torch'"
+            )
+    tensors = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*tensors, camera.world_to_camera)):
+        return _Rasterize.apply(*tensors, camera.world_to_camera, camera)
+    rgb, alpha, _ = _render(_gaussian_arrays(tensors), camera.world_to_camera, camera)
+    return rgb, alpha
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, *inputs: Tensor | Camera) -> tuple[Tensor, Tensor]:
+        *tensors, world_to_camera, camera = inputs
+        rgb, alpha, ctx.rendering = _render(_gaussian_arrays(tensors), world_to_camera, camera)
+        ctx.save_for_backward(*tensors, rgb)
+        return rgb, alpha
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, rgb_gradient: Tensor, alpha_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, _ = ctx.saved_tensors
+        return (*_gradients(ctx.rendering, _gaussian_arrays(tensors), rgb_gradient, alpha_gradient), None)
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().view(-1).numpy()
+
+
+def _empty(*shape: int) -> np.ndarray:
+    """Uninitialised float32 memory, from torch because it aligns to cache lines, which the splat table relies on."""
+    return torch.empty(shape).numpy()
+
+
+def _gaussian_arrays(tensors: tuple[Tensor, ...]) -> GaussianArrays:
+    return GaussianArrays(*(_flat(tensor) for tensor in tensors))
+
+
+def _camera_arrays(world_to_camera: Tensor, camera: Camera) -> CameraArrays:
+    return CameraArrays(
+        _flat(world_to_camera),
+        np.float32(camera.fx),
+        np.float32(camera.fy),
+        np.float32(camera.cx),
+        np.float32(camera.cy),
+        camera.width,
+        camera.height,
+        (*slope_limits(camera.fx, camera.cx, camera.width), *slope_limits(camera.fy, camera.cy, camera.height)),
+    )
+
+
+def _on_workers(workers: int, task: Callable[[int], None]) -> None:
+    """Runs task(0) ... task(workers - 1), the first on the calling thread; raises what any of them raised."""
+    futures = [_threads.submit(task, worker) for worker in range(1, workers)]
+    try:
+        task(0)
+    finally:
+        for future in futures:
+            future.result()
+
+
+def _shares(count: int) -> list[tuple[int, int]]:
+    """`count` Gaussians split between the workers, at multiples of LANES."""
+    workers = max(1, min(torch.get_num_threads(), count // MIN_GAUSSIANS_PER_WORKER))
+    blocks = -(-count // LANES)
+    edges = [blocks * worker // workers * LANES for worker in range(workers)]
+    return list(zip(edges, [*edges[1:], count], strict=True))
+
+
+def _render(gaussians: GaussianArrays, world_to_camera: Tensor, camera: Camera) -> tuple[Tensor, Tensor, _Rendering]:
+    count, size = gaussians.opacities.size, camera.width * camera.height
+    padded = -(-count // LANES) * LANES
+    view = _camera_arrays(world_to_camera, camera)
+    splats = SplatArrays(_empty(padded * ROW), _empty(padded), _empty(padded * 4))
+    shares = _shares(count)
+    _on_workers(len(shares), lambda worker: project(gaussians, view, splats, *shares[worker]))
+    lists = bin_into_tiles(sort_by_depth(splats.depths), splats.tile_rects, camera.width, camera.height)
+
+    rgb, alpha = torch.empty(3, camera.height, camera.width), torch.empty(camera.height, camera.width)
+    tiles = lists.busiest_first.size
+    image = ImageArrays(
+        _flat(rgb), _flat(alpha), _empty(size), np.empty(tiles, np.int32), camera.width, camera.height
+    )
+    workers = min(torch.get_num_threads(), tiles)
+    _on_workers(workers, lambda worker: blend(splats.rows, lists, image, worker, workers))
+    return rgb, alpha, _Rendering(view, splats, lists, image)
+
+
+def _gradients(
+    rendering: _Rendering, gaussians: GaussianArrays, rgb_gradient: Tensor, alpha_gradient: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of means, quats, scales, opacities, colors and world_to_camera."""
+    splats, lists, image = rendering.splats, rendering.lists, rendering.image
+    count, padded = gaussians.opacities.size, splats.depths.size
+    workers = min(torch.get_num_threads(), lists.busiest_first.size)
+    tables = _empty(workers, padded * SPLAT_GRADIENT)
+    planes = _flat(rgb_gradient), _flat(alpha_gradient)
+    _on_workers(
+        workers, lambda worker: blend_backward(splats.rows, lists, image, *planes, tables[worker], worker, workers)
+    )
+
+    outputs = [torch.empty(padded, 3), torch.empty(padded, 4), torch.empty(padded, 3), torch.empty(padded), torch.empty(padded, 3)]
+    gradients = _gaussian_arrays(outputs)
+    shares = _shares(count)
+    view_gradients = torch.empty(len(shares), LANES)
+    view_rows = view_gradients.numpy()
+    _on_workers(
+        len(shares),
+        lambda worker: project_backward(
+            gaussians, rendering.camera, splats.depths, tables, gradients, view_rows[worker], *shares[worker]
+        ),
+    )
+    view_sums = view_gradients.sum(dim=0)
+    world_to_camera_gradient = torch.zeros(4, 4)
+    world_to_camera_gradient[:3, :3] = view_sums[:9].view(3, 3)
+    world_to_camera_gradient[:3, 3] = view_sums[9:12]
+    return (*(output[:count] for output in outputs), world_to_camera_gradient)
