@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -104,10 +105,8 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
         process.kill()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):  # frames that an ended ffmpeg no longer takes
                 pipe.close()
-            except BrokenPipeError:
-                pass
     process.wait()
 
 

@@ -39,10 +39,10 @@ __all__ = [
 
 ColorMatrix = Literal["bt601", "bt709", "bt2020"]
 
-STANDARD_RATES = tuple(
-    Fraction(rate)
-    for rate in ("10", "12", "15", "20", "24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60")
-    + ("90", "100", "120000/1001", "120", "240000/1001", "240")
+_NTSC = Fraction(1000, 1001)
+STANDARD_RATES = (
+    *(Fraction(rate) for rate in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 240)),
+    *(rate * _NTSC for rate in (24, 30, 60, 120, 240)),
 )
 
 # Values of ISO/IEC 23091-2 (colour description code points), as libavutil numbers them.
@@ -162,14 +162,14 @@ def _decoded_frames(info: VideoInfo, start: int, count: int) -> Iterator[np.ndar
         raise DamagedMediaError(f"{info.path} cannot be decoded ({failure}): export it again") from failure
     if received < count:
         raise DamagedMediaError(
-            f"{info.path} is damaged: {count} frames expected from frame {start} on, {received} decoded: export it again"
+            f"{info.path} is damaged: {received} of {count} frames from {start} on can be decoded: export it again"
         )
 
 
 def _input(info: VideoInfo, start: int) -> FilterableStream:
     seek = {}
     if start and info.is_indexed:
-        # Not accurate to the frame on purpose: the time grid needs the picture that is on show when frame `start` begins.
+        # To a key frame, not to the time itself: the grid needs the picture that is on show when frame `start` begins.
         position = float(info.start + start / info.fps)
         seek = {"noaccurate_seek": None, "seek_timestamp": 1, "ss": f"{position:.6f}"}
     return ffmpeg.input(media_url(info.path), fflags="+discardcorrupt", **seek)

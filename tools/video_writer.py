@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import subprocess
@@ -69,17 +70,23 @@ class VideoWriter:
         self.path = Path(path)
         self._shape = (height, width, 3)
         self._temporary = temporary_sibling(self.path, ".mp4")
-        settings = settings or EncodeSettings()
-        graph = _encoding_graph(self._temporary, width, height, fps, settings, audio)
-        self._errors = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            compile_command(graph),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            pipesize=PIPE_BYTES,
-            start_new_session=True,  # Ctrl-C reaches this program only, which then ends ffmpeg itself
-        )
+        self._graph = _encoding_graph(self._temporary, width, height, fps, settings or EncodeSettings(), audio)
+
+    def __enter__(self) -> VideoWriter:
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._temporary.unlink, missing_ok=True)
+            self._errors = cleanup.enter_context(tempfile.TemporaryFile())
+            self._process = subprocess.Popen(
+                compile_command(self._graph),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                pipesize=PIPE_BYTES,
+                start_new_session=True,  # Ctrl-C reaches this program only, which then ends ffmpeg itself
+            )
+            cleanup.callback(end_process, self._process)
+            self._cleanup = cleanup.pop_all()
+        return self
 
     def write(self, frame: np.ndarray) -> None:
         """Appends a frame: uint8 RGB [height, width, 3].
@@ -95,19 +102,12 @@ class VideoWriter:
         except OSError as error:  # a broken pipe: the reason is what ffmpeg said last
             raise self._failure() from error
 
-    def __enter__(self) -> VideoWriter:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with self._cleanup:
             if kind is None:
                 self._finish()
-        finally:
-            end_process(self._process)
-            self._errors.close()
-            self._temporary.unlink(missing_ok=True)
 
     def _finish(self) -> None:
         try:
@@ -177,7 +177,7 @@ def _encoding_graph(
         "scale",
         out_color_matrix=settings.color_matrix,
         out_range="limited",
-        flags="bicubic+accurate_rnd+full_chroma_int+full_chroma_inp",
+        flags="area+accurate_rnd",
     ).filter("format", "yuv444p" if width % 2 or height % 2 else "yuv420p")
     tags = {"colorspace": space, "color_primaries": space, "color_trc": space, "color_range": "tv"}
     options = {"c:v": settings.codec, "crf": settings.crf, "preset": settings.preset, "movflags": "+faststart", **tags}
