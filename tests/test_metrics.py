@@ -1,0 +1,183 @@
+"""Metrics against hand-computed values, scikit-image and properties of their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from tools import metrics
+
+
+def _pictures(dtype: type, shape: tuple[int, ...] = (48, 40, 3)) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    truth = random.random(shape)
+    noisy = np.clip(truth + 0.1 * random.standard_normal(shape), 0, 1)
+    if dtype is np.uint8:
+        return (255 * noisy).astype(np.uint8), (255 * truth).astype(np.uint8)
+    return noisy.astype(dtype), truth.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_psnr_agrees_with_scikit_image(dtype: type) -> None:
+    picture, truth = _pictures(dtype)
+    expected = peak_signal_noise_ratio(truth, picture, data_range=255 if dtype is np.uint8 else 1.0)
+    assert metrics.psnr(picture, truth) == pytest.approx(expected, abs=1e-4)
+
+
+def test_psnr_of_a_known_error() -> None:
+    truth = np.full((4, 4, 3), 100, np.uint8)
+    assert metrics.psnr(truth + np.uint8(10), truth) == pytest.approx(20 * math.log10(255 / 10))
+    assert metrics.psnr(truth, truth) == math.inf
+
+
+def test_masked_psnr_sees_only_the_mask() -> None:
+    truth = np.full((4, 4, 3), 100, np.uint8)
+    picture = truth.copy()
+    picture[:2] += 10
+    mask = np.zeros((4, 4), bool)
+    mask[0] = True
+    assert metrics.psnr(picture, truth, mask) == pytest.approx(20 * math.log10(25.5))
+    mask[2] = True  # as many perfect pixels: half the squared error
+    assert metrics.psnr(picture, truth, mask) == pytest.approx(20 * math.log10(25.5) + 10 * math.log10(2))
+    assert metrics.psnr(picture, truth, ~mask & (np.arange(4)[:, None] >= 2)) == math.inf
+    with pytest.raises(ValueError, match="mask"):
+        metrics.psnr(picture, truth, np.zeros((4, 4), bool))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+@pytest.mark.parametrize("shape", [(48, 40, 3), (48, 40)])
+def test_ssim_agrees_with_scikit_image(dtype: type, shape: tuple[int, ...]) -> None:
+    picture, truth = _pictures(dtype, shape)
+    expected = structural_similarity(
+        truth,
+        picture,
+        data_range=255 if dtype is np.uint8 else 1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=2 if len(shape) == 3 else None,
+    )
+    assert metrics.ssim(picture, truth) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ssim_of_identical_pictures_and_of_too_small_ones() -> None:
+    picture, truth = _pictures(np.uint8)
+    assert metrics.ssim(truth, truth) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="at least 11 px"):
+        metrics.ssim(picture[:10], truth[:10])
+
+
+@pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim])
+def test_pictures_that_do_not_match_are_refused(measure) -> None:
+    picture, truth = _pictures(np.uint8)
+    with pytest.raises(ValueError, match="one shape and type"):
+        measure(picture[:-1], truth)
+    with pytest.raises(ValueError, match="one shape and type"):
+        measure(picture.astype(np.float32) / 255, truth)
+
+
+def test_hull_mask_is_the_convex_hull_less_its_rim() -> None:
+    corners = np.array([[10, 10], [29, 10], [29, 39], [10, 39], [20, 20], [15, 30]], np.float32)
+    expected = np.zeros((50, 40), bool)
+    expected[11:39, 11:29] = True
+    np.testing.assert_array_equal(metrics.face_hull_mask(corners, 50, 40), expected)
+    assert metrics.face_hull_mask(corners, 50, 40, erosion_px=3).sum() == (20 - 6) * (30 - 6)
+
+
+def test_landmark_distance_of_a_known_displacement() -> None:
+    truth = np.random.default_rng(0).random((5, 7, 3))
+    predicted = truth + np.array([3.0, 4.0, 100.0])  # depth does not count
+    assert metrics.landmark_distance(predicted, truth, [1, 4, 6]) == pytest.approx(5.0)
+    assert metrics.centred_landmark_distance(predicted, truth, [1, 4, 6]) == pytest.approx(0.0, abs=1e-9)
+    predicted = truth.copy()
+    predicted[:, 1, 0] += 3.0  # one of three landmarks: after centring it is off by 2 and the others by 1
+    assert metrics.landmark_distance(predicted, truth, [1, 4, 6]) == pytest.approx(1.0)
+    assert metrics.centred_landmark_distance(predicted, truth, [1, 4, 6]) == pytest.approx(4 / 3)
+
+
+def test_frames_without_a_face_are_left_out() -> None:
+    truth = np.zeros((4, 3, 2))
+    predicted = np.ones((4, 3, 2)) * np.array([1.0, 0.0])
+    predicted[1] = np.nan
+    truth[2] = np.nan
+    assert metrics.landmark_distance(predicted, truth, [0, 1, 2]) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="no frame has a face"):
+        metrics.landmark_distance(np.full_like(truth, np.nan), truth, [0])
+
+
+def _reference() -> metrics.MouthReference:
+    points = np.random.default_rng(1).standard_normal((10, 3))
+    points[0], points[1] = [-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]
+    points[2], points[3] = [0.0, 1.0, 0.0], [0.0, 1.2, 0.0]
+    rigidity = np.ones(10)
+    rigidity[2:4] = 0.0
+    return metrics.MouthReference(points, rigidity, eyes=(0, 1), inner_lips=(2, 3))
+
+
+def test_mouth_opening_does_not_see_the_head_pose() -> None:
+    reference = _reference()
+    openings = np.array([0.0, 0.1, 0.4, 0.2, 0.6])
+    frames = np.repeat(reference.points[None], len(openings), axis=0)
+    frames[:, 3, 1] = frames[:, 2, 1] + openings
+    turns = Rotation.from_euler("xyz", np.random.default_rng(2).uniform(-0.6, 0.6, (len(openings), 3)))
+    scales = np.array([1.0, 50.0, 80.0, 120.0, 200.0])
+    frames = scales[:, None, None] * np.einsum("tij,tkj->tki", turns.as_matrix(), frames) + 300.0
+    frames = np.concatenate([frames, np.full((1, 10, 3), np.nan)])
+    measured = metrics.mouth_opening(frames, reference)
+    np.testing.assert_allclose(measured[:-1], openings / 2.0, atol=1e-6)
+    assert np.isnan(measured[-1])
+
+
+def test_pearson_against_its_definition() -> None:
+    a = np.array([1.0, 2.0, 4.0, np.nan, 3.0])
+    b = np.array([2.0, 1.0, 5.0, 9.0, 4.0])
+    assert metrics.pearson(a, b) == pytest.approx(6.0 / math.sqrt(5.0 * 10.0))
+    assert metrics.pearson(a, -b) == pytest.approx(-metrics.pearson(a, b))
+    assert metrics.pearson(np.ones(5), b) == 0.0
+
+
+@pytest.mark.parametrize("lag", [-4, 0, 1, 3])
+def test_best_lag_finds_a_known_shift(lag: int) -> None:
+    reference = np.random.default_rng(3).standard_normal(120)
+    series = np.roll(reference, lag)
+    assert metrics.best_lag(series, reference, max_lag=5) == lag
+
+
+def test_best_lag_refuses_a_series_shorter_than_the_search() -> None:
+    with pytest.raises(ValueError, match="one length above"):
+        metrics.best_lag(np.zeros(5), np.zeros(5), max_lag=5)
+
+
+def test_amplitude_ratio() -> None:
+    reference = np.random.default_rng(4).standard_normal(50)
+    assert metrics.amplitude_ratio(3.0 * reference + 7.0, reference) == pytest.approx(3.0)
+    with pytest.raises(ValueError, match="constant"):
+        metrics.amplitude_ratio(reference, np.ones(50))
+
+
+def test_head_jitter_is_zero_at_constant_speed_and_known_for_a_zigzag() -> None:
+    frames = np.arange(9)
+    steady = np.stack([3.0 * frames, -frames, 0 * frames], axis=-1)[:, None].repeat(4, axis=1)
+    assert metrics.head_jitter(steady, [0, 2]) == pytest.approx(0.0)
+    shaken = steady.copy()
+    shaken[:, :, 1] += 0.5 * (-1.0) ** frames[:, None]
+    assert metrics.head_jitter(shaken, [0, 2]) == pytest.approx(2.0)
+    shaken[4] = np.nan
+    assert metrics.head_jitter(shaken, [0, 2]) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="three frames"):
+        metrics.head_jitter(steady[:2], [0])
+
+
+def test_closure_scores_of_a_hand_made_pair() -> None:
+    truth = np.full(30, 0.5)
+    truth[[5, 15, 25]] = 0.0
+    predicted = np.full(30, 0.5)
+    predicted[[6, 20, 25]] = 0.0  # one frame late, false, exact
+    scores = metrics.closure_scores(predicted, truth, threshold=0.1)
+    assert scores == metrics.ClosureScores(precision=pytest.approx(2 / 3), recall=pytest.approx(2 / 3), chance=0.3)
+    assert metrics.closure_scores(np.full(30, 0.5), truth, threshold=0.1).precision == 0.0
+    assert metrics.closure_scores(truth, truth, threshold=0.1).precision == 1.0
