@@ -1,0 +1,1 @@
+"""The sample person: a public-domain portrait that speaks, with exact ground truth."""
