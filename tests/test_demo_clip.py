@@ -169,7 +169,8 @@ def test_missing_synthesiser_is_a_named_error(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_script_reports_it_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "talkinghead.demo_clip", str(tmp_path / "out")]
-    run = subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr.splitlines()[-1].startswith("error: making the demo clip needs the speech synthesiser Flite")
     assert not (tmp_path / "out").exists()
