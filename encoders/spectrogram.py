@@ -57,7 +57,7 @@ def mel_power_blocks(blocks: Iterable[np.ndarray], filters: torch.Tensor) -> Ite
     Raises:
         SpeechInputError: a block is not a one-dimensional float array of finite values.
     """
-    window = torch.hann_window(FFT_SIZE)
+    window = torch.hann_window(FFT_SIZE, dtype=torch.float32)
     margin = np.zeros(FFT_SIZE // 2, np.float32)
     pending = margin
     position = 0
