@@ -1,1 +1,1 @@
-"""Gaussians, motion fields, rasterizers and fitting. Import the module you need: importing the package loads nothing."""
+"""Gaussians, motion fields, rasterizers and fitting. The package itself loads nothing: import what you need."""

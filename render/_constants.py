@@ -11,11 +11,11 @@ from __future__ import annotations
 GSPLAT_VERSION = "1.5.3"
 
 EPS2D = 0.3
-"""Added to the diagonal of every projected covariance, px^2: a low-pass filter, so that no splat falls between pixels."""
+"""Added to the diagonal of every projected covariance, px^2: a low-pass filter, lest a splat fall between pixels."""
 
 NEAR_PLANE = 0.01
 FAR_PLANE = 1e10
-"""Gaussians whose camera-space depth is not strictly between the two planes are skipped: the projection divides by it."""
+"""Gaussians whose camera-space depth is not between the two planes are skipped: the projection divides by it."""
 
 FOV_MARGIN = 0.3
 """The projection is linearised at most this many half fields of view outside the image. Further out the linear

@@ -64,16 +64,14 @@ def sort_by_depth(depths):
 
 @kernel
 def bin_into_tiles(order, tile_rects, width, height):
-    """A counting sort of all (tile, splat) pairs by tile, which keeps the depth order within each tile."""
+    """Offsets and members of the `TileLists`: a counting sort by tile, which keeps the depth order within each tile."""
     columns, rows = (width + TILE_WIDTH - 1) // TILE_WIDTH, (height + TILE_HEIGHT - 1) // TILE_HEIGHT
     offsets = np.zeros(columns * rows + 1, np.int32)
-    rects = tile_rects.reshape(-1, 4)
-    for splat in range(rects.shape[0]):
-        rect = rects[splat]
-        for row in range(int(rect[2]), int(rect[3]) + 1):
-            for column in range(int(rect[0]), int(rect[1]) + 1):
+    for splat in range(tile_rects.size // 4):
+        rect = splat * 4
+        for row in range(int(tile_rects[rect + 2]), int(tile_rects[rect + 3]) + 1):
+            for column in range(int(tile_rects[rect]), int(tile_rects[rect + 1]) + 1):
                 offsets[row * columns + column + 1] += 1
-    busiest_first = np.argsort(-offsets[1:])
     for tile in range(columns * rows):
         offsets[tile + 1] += offsets[tile]
 
@@ -81,10 +79,10 @@ def bin_into_tiles(order, tile_rects, width, height):
     members[offsets[-1] :] = 0
     place = offsets.copy()
     for splat in order:
-        rect = rects[splat]
-        for row in range(int(rect[2]), int(rect[3]) + 1):
-            for column in range(int(rect[0]), int(rect[1]) + 1):
+        rect = splat * 4
+        for row in range(int(tile_rects[rect + 2]), int(tile_rects[rect + 3]) + 1):
+            for column in range(int(tile_rects[rect]), int(tile_rects[rect + 1]) + 1):
                 tile = row * columns + column
                 members[place[tile]] = splat
                 place[tile] += 1
-    return TileLists(offsets, members, busiest_first)
+    return offsets, members

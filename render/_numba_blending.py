@@ -56,8 +56,8 @@ STRIDE = TILE_WIDTH + LANES
 """Floats from one row of a scratch plane to the next."""
 
 PLANE = TILE_HEIGHT * STRIDE + 208
-"""Floats from one scratch plane to the next. The padding keeps the same pixel of several planes out of addresses that are
-equal modulo 4096, which processors mistake for one another."""
+"""Floats from one scratch plane to the next. The padding keeps one pixel of two planes from addresses that are equal
+modulo 4096, which processors mistake for one another."""
 
 TIGHTEN_EVERY = 32
 """Splats between two looks at which rows of the tile still have an open pixel."""
@@ -72,7 +72,6 @@ class ImageArrays(NamedTuple):
 
     rgb: np.ndarray  # [3 * height * width]
     alpha: np.ndarray  # [height * width]
-    transmittance: np.ndarray  # [height * width], 1 - alpha with all its digits
     composited: np.ndarray  # int32 [tiles], splats looked at until every pixel was finished
     width: int
     height: int
@@ -133,14 +132,17 @@ def column_terms(rows, row, column, first_row):
 
 @inlined
 def composite(exponent, transmittance):
-    """One splat over LANES pixels: alpha before its clamp, alpha, where it is blended, and the new transmittance."""
+    """One splat over LANES pixels: alpha unclamped and clamped, where it is blended, its weight, new transmittance."""
     reached = (exponent >= _LOG2_ALPHA_MIN) & (transmittance > _ZERO)
     unclamped = exp2_scaled(exponent)
     alpha = minimum(unclamped, splat(_ALPHA_MAX))
-    remaining = multiply_add(-alpha, transmittance, transmittance)
+    remaining = transmittance - alpha * transmittance
     blended = reached & (remaining > _TRANSMITTANCE_MIN)
-    remaining = select(blended, remaining, select(reached, -transmittance, transmittance))
-    return unclamped, alpha, blended, remaining
+    finished = reached & (remaining <= _TRANSMITTANCE_MIN)
+    weight = select(blended, alpha * transmittance, splat(_ZERO))
+    # Subtracting the weight rather than selecting `remaining` keeps LLVM from a masked store, which the next splat's
+    # load of the same pixels would have to wait for.
+    return unclamped, alpha, blended, weight, select(finished, -transmittance, transmittance - weight)
 
 
 @kernel
@@ -180,13 +182,12 @@ def _blend_tile(tile, rows, lists, planes, image):
         falloff_y = splat(rows[row + FALLOFF_Y])
         first_column, last_column, first_y, last_y = splat_box(rows, row, left, top, first_row, last_row)
         for column in range(first_column, last_column + 1, LANES):
-            dx, across, u = column_terms(rows, row, left + column, top + first_y)
+            _, across, u = column_terms(rows, row, left + column, top + first_y)
             for pixel in range(first_y * STRIDE + column, last_y * STRIDE + column + 1, STRIDE):
                 exponent = multiply_add(falloff_y * u, u, across)
                 u = u + _ONE
                 open_before = load(transmittance, pixel)
-                _, alpha, blended, open_after = composite(exponent, open_before)
-                weight = select(blended, alpha * open_before, splat(_ZERO))
+                _, _, _, weight, open_after = composite(exponent, open_before)
                 store(red, pixel, multiply_add(weight, splat_red, load(red, pixel)))
                 store(green, pixel, multiply_add(weight, splat_green, load(green, pixel)))
                 store(blue, pixel, multiply_add(weight, splat_blue, load(blue, pixel)))
@@ -202,9 +203,7 @@ def _write_tile(tile, planes, image):
         source = row * STRIDE
         target = (top + row) * image.width + left
         for x in range(width):
-            remaining = abs(planes[0, source + x])
-            image.transmittance[target + x] = remaining
-            image.alpha[target + x] = _ONE - remaining
+            image.alpha[target + x] = _ONE - abs(planes[0, source + x])
         for channel in range(3):
             for x in range(width):
                 image.rgb[channel * size + target + x] = planes[1 + channel, source + x]
@@ -216,7 +215,6 @@ def _write_empty_tile(tile, image):
     size = image.width * image.height
     for row in range(top, top + height):
         target = row * image.width + left
-        image.transmittance[target : target + width] = _ONE
         image.alpha[target : target + width] = _ZERO
         for channel in range(3):
             image.rgb[channel * size + target : channel * size + target + width] = _ZERO

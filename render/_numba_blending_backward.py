@@ -27,7 +27,6 @@ from render._numba_projection import FALLOFF_Y, ROW
 from render._numba_projection_backward import SPLAT_GRADIENT
 from render._numba_simd import (
     LANES,
-    approximate_reciprocal,
     compiled,
     inlined,
     kernel,
@@ -71,7 +70,7 @@ def _read_tile(tile, planes, image, rgb_gradient, alpha_gradient):
         source = (top + row) * image.width + left
         for x in range(width):
             planes[0, target + x] = _ONE
-            planes[1, target + x] = -alpha_gradient[source + x] * image.transmittance[source + x]
+            planes[1, target + x] = -alpha_gradient[source + x] * (_ONE - image.alpha[source + x])
         for channel in range(3):
             offset = channel * size + source
             for x in range(width):
@@ -82,7 +81,7 @@ def _read_tile(tile, planes, image, rgb_gradient, alpha_gradient):
 
 @compiled
 def _replay_tile(tile, rows, lists, planes, image, table):
-    transmittance, behind = planes[0], planes[1]
+    transmittance = planes[0]
     left, top, _, height = tile_box(tile, image)
     start = lists.offsets[tile]
     first_row, last_row = 0, height - 1
@@ -98,7 +97,8 @@ def _replay_tile(tile, rows, lists, planes, image, table):
 @inlined
 def _replay_splat(rows, row, box, planes, table, target):
     """Composites one splat and adds its gradients to the table at `target`."""
-    transmittance, behind, red_gradient, green_gradient, blue_gradient = planes[0], planes[1], planes[2], planes[3], planes[4]
+    transmittance, behind = planes[0], planes[1]
+    red_gradient, green_gradient, blue_gradient = planes[2], planes[3], planes[4]
     left, top, first_row, last_row = box
     colors = splat_colors(rows, row)
     falloff_y = splat(rows[row + FALLOFF_Y])
@@ -112,9 +112,8 @@ def _replay_splat(rows, row, box, planes, table, target):
         for pixel in range(first_y * STRIDE + column, last_y * STRIDE + column + 1, STRIDE):
             exponent = multiply_add(falloff_y * u, u, across)
             open_before = load(transmittance, pixel)
-            unclamped, alpha, blended, open_after = composite(exponent, open_before)
+            unclamped, alpha, blended, weight, open_after = composite(exponent, open_before)
             store(transmittance, pixel, open_after)
-            weight = select(blended, alpha * open_before, zero)
             gradients = load(red_gradient, pixel), load(green_gradient, pixel), load(blue_gradient, pixel)
             red = multiply_add(weight, gradients[0], red)
             green = multiply_add(weight, gradients[1], green)
@@ -125,7 +124,7 @@ def _replay_splat(rows, row, box, planes, table, target):
             )
             still_behind = multiply_add(-weight, value, load(behind, pixel))
             store(behind, pixel, still_behind)
-            gradient = multiply_add(open_before, value, -(still_behind * approximate_reciprocal(_ONE - alpha)))
+            gradient = multiply_add(open_before, value, -(still_behind / (_ONE - alpha)))
             q = select(blended & (unclamped <= _ALPHA_MAX), -(unclamped * gradient), zero)
             column_q = column_q + q
             qu = q * u

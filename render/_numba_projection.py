@@ -66,6 +66,7 @@ _EXTENT_SCALE = np.float32(2.0 * math.log(2.0))
 # Bounds are widened by this against rounding; a pixel too many costs time and never changes the picture.
 _BOUNDS_MARGIN = np.float32(1e-3)
 _EPS2D, _ALPHA_MIN, _NEAR, _FAR = (np.float32(value) for value in (EPS2D, ALPHA_MIN, NEAR_PLANE, FAR_PLANE))
+_TILES_PER_COLUMN, _TILES_PER_ROW = np.float32(1 / TILE_WIDTH), np.float32(1 / TILE_HEIGHT)  # powers of two: exact
 _ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0.0, 0.5, 1.0, 2.0))
 _SMALLEST_NORMAL = np.finfo(np.float32).tiny
 
@@ -194,11 +195,13 @@ def _project_block(gaussians, first, camera, view, splats, target):
 
     # A sum is finite only if all of its terms are.
     finite = is_finite(mean_x + mean_y + falloff_x + falloff_y + yy) & is_finite(red + green + blue + opacity)
-    visible = finite & (opacity >= _ALPHA_MIN) & (point[2] > _NEAR) & (point[2] < _FAR) & (left <= right) & (top <= bottom)
+    inside = (point[2] > _NEAR) & (point[2] < _FAR) & (left <= right) & (top <= bottom)
+    visible = finite & inside & (opacity >= _ALPHA_MIN)
     store(splats.depths, target, select(visible, point[2], splat(CULLED)))
-    tile_columns = (left * np.float32(1 / TILE_WIDTH), select(visible, right * np.float32(1 / TILE_WIDTH), splat(CULLED)))
-    tile_rows = (top * np.float32(1 / TILE_HEIGHT), select(visible, bottom * np.float32(1 / TILE_HEIGHT), splat(CULLED)))
-    store_columns(splats.tile_rects, target * 4, tile_columns + tile_rows)
+    last_tile_column = select(visible, right * _TILES_PER_COLUMN, splat(CULLED))
+    last_tile_row = select(visible, bottom * _TILES_PER_ROW, splat(CULLED))
+    rect = (left * _TILES_PER_COLUMN, last_tile_column, top * _TILES_PER_ROW, last_tile_row)
+    store_columns(splats.tile_rects, target * 4, rect)
     unused = splat(_ZERO)
     row = (
         mean_x, mean_y, falloff_x, xy / xx, falloff_y,

@@ -33,8 +33,8 @@ from render._numba_simd import (
 )
 
 SPLAT_GRADIENT = 16
-"""Floats in a row of a splat gradient table. With q the gradient of -log(alpha) at a pixel and (dx, dy) the way from the
-mean to that pixel, sheared to u = dy - SHEAR * dx, the row sums over pixels: q, q dx, q u, q dx^2, q dx u, q u^2 and the
+"""Floats in a row of a splat gradient table. With q the gradient of -log(alpha) at a pixel, (dx, dy) the way from the
+mean to that pixel and u = dy - SHEAR * dx, the row sums over all pixels: q, q dx, q u, q dx^2, q dx u, q u^2 and the
 gradients of red, green, blue."""
 
 _ZERO, _HALF, _ONE, _MINUS_TWO = (np.float32(value) for value in (0.0, 0.5, 1.0, -2.0))
@@ -103,12 +103,9 @@ def _block_backward(gaussians, first, camera, view, visible, splat_gradient, gra
     w, x, y, z = quaternion
     gw, gx, gy, gz = rotation_gradient(quaternion, scale_columns(world_axes_gradient, scales))
     radial = gw * w + gx * x + gy * y + gz * z  # normalising removes the part along the quaternion
-    tangent = (gw - radial * w, gx - radial * x, gy - radial * y, gz - radial * z)
-    store_columns(
-        gradients.quats,
-        place * 4,
-        (tangent[0] * inverse_length, tangent[1] * inverse_length, tangent[2] * inverse_length, tangent[3] * inverse_length),
-    )
+    gw, gx, gy, gz = gw - radial * w, gx - radial * x, gy - radial * y, gz - radial * z
+    quats_gradient = (gw * inverse_length, gx * inverse_length, gy * inverse_length, gz * inverse_length)
+    store_columns(gradients.quats, place * 4, quats_gradient)
 
     opacity = select(visible, load(gaussians.opacities, first), splat(_ONE))
     store(gradients.opacities, place, -splat_gradient[0] / opacity)

@@ -24,13 +24,17 @@ def why_gsplat_is_unusable() -> str | None:
     except PackageNotFoundError:
         return f"gsplat is not installed; {install}"
     if found.split("+")[0] != GSPLAT_VERSION:
-        return f"gsplat {found} may blend differently than {GSPLAT_VERSION}, which the other back ends follow; {install}"
+        return (
+            f"gsplat {found} may blend differently from the {GSPLAT_VERSION} that the other back ends follow; {install}"
+        )
     if not torch.cuda.is_available():
-        return "torch sees no CUDA device; use the numba back end, or install an NVIDIA driver and a CUDA build of torch"
+        return (
+            "torch sees no CUDA device; use the numba back end, or install an NVIDIA driver and torch for CUDA"
+        )
     from torch.utils.cpp_extension import CUDA_HOME  # warns when it is imported without a GPU
 
     if find_spec("gsplat.csrc") is None and CUDA_HOME is None and shutil.which("nvcc") is None:
-        return "gsplat compiles its kernels at first use and nvcc is missing; install the CUDA toolkit of torch's CUDA version"
+        return "gsplat compiles its kernels at first use and nvcc is missing; install the CUDA toolkit that torch names"
     return None
 
 

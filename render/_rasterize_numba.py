@@ -21,8 +21,6 @@ from render._numba_blending import ImageArrays, blend
 from render._numba_blending_backward import blend_backward
 from render._numba_projection import (
     ROW,
-    TILE_HEIGHT,
-    TILE_WIDTH,
     CameraArrays,
     GaussianArrays,
     SplatArrays,
@@ -60,7 +58,7 @@ def rasterize_numba(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tenso
     for name, tensor in (("gaussians", gaussians.means), ("camera.world_to_camera", camera.world_to_camera)):
         if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
             raise ValueError(
-                f"the numba back end takes float32 tensors on the cpu, got {tensor.dtype} on {tensor.device} for {name}; "
+                f"the numba back end takes float32 on the cpu, got {tensor.dtype} on {tensor.device} as {name}; "
                 "convert them or choose backend='torch'"
             )
     tensors = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors)
@@ -75,13 +73,14 @@ class _Rasterize(torch.autograd.Function):
     def forward(ctx: FunctionCtx, *inputs: Tensor | Camera) -> tuple[Tensor, Tensor]:
         *tensors, world_to_camera, camera = inputs
         rgb, alpha, ctx.rendering = _render(_gaussian_arrays(tensors), world_to_camera, camera)
-        ctx.save_for_backward(*tensors, rgb)
+        # All of these are read again in backward; saving them lets autograd notice if they are changed in between.
+        ctx.save_for_backward(*tensors, world_to_camera, rgb, alpha)
         return rgb, alpha
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, rgb_gradient: Tensor, alpha_gradient: Tensor) -> tuple[Tensor | None, ...]:
-        *tensors, _ = ctx.saved_tensors
+        tensors = ctx.saved_tensors[:5]
         return (*_gradients(ctx.rendering, _gaussian_arrays(tensors), rgb_gradient, alpha_gradient), None)
 
 
@@ -130,19 +129,19 @@ def _shares(count: int) -> list[tuple[int, int]]:
 
 
 def _render(gaussians: GaussianArrays, world_to_camera: Tensor, camera: Camera) -> tuple[Tensor, Tensor, _Rendering]:
-    count, size = gaussians.opacities.size, camera.width * camera.height
+    count = gaussians.opacities.size
     padded = -(-count // LANES) * LANES
     view = _camera_arrays(world_to_camera, camera)
     splats = SplatArrays(_empty(padded * ROW), _empty(padded), _empty(padded * 4))
     shares = _shares(count)
     _on_workers(len(shares), lambda worker: project(gaussians, view, splats, *shares[worker]))
-    lists = bin_into_tiles(sort_by_depth(splats.depths), splats.tile_rects, camera.width, camera.height)
+    order = sort_by_depth(splats.depths)
+    offsets, members = bin_into_tiles(order, splats.tile_rects, camera.width, camera.height)
+    lists = TileLists(offsets, members, busiest_first=np.argsort(offsets[:-1] - offsets[1:]))
 
     rgb, alpha = torch.empty(3, camera.height, camera.width), torch.empty(camera.height, camera.width)
     tiles = lists.busiest_first.size
-    image = ImageArrays(
-        _flat(rgb), _flat(alpha), _empty(size), np.empty(tiles, np.int32), camera.width, camera.height
-    )
+    image = ImageArrays(_flat(rgb), _flat(alpha), np.empty(tiles, np.int32), camera.width, camera.height)
     workers = min(torch.get_num_threads(), tiles)
     _on_workers(workers, lambda worker: blend(splats.rows, lists, image, worker, workers))
     return rgb, alpha, _Rendering(view, splats, lists, image)
@@ -161,7 +160,13 @@ def _gradients(
         workers, lambda worker: blend_backward(splats.rows, lists, image, *planes, tables[worker], worker, workers)
     )
 
-    outputs = [torch.empty(padded, 3), torch.empty(padded, 4), torch.empty(padded, 3), torch.empty(padded), torch.empty(padded, 3)]
+    outputs = [
+        torch.empty(padded, 3),
+        torch.empty(padded, 4),
+        torch.empty(padded, 3),
+        torch.empty(padded),
+        torch.empty(padded, 3),
+    ]
     gradients = _gaussian_arrays(outputs)
     shares = _shares(count)
     view_gradients = torch.empty(len(shares), LANES)

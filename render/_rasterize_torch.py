@@ -50,9 +50,7 @@ def rasterize_torch(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tenso
         tiles = []
         for left in range(0, camera.width, TILE_SIZE):
             right = min(left + TILE_SIZE, camera.width)
-            inside = (
-                (bounds[:, 0] < right) & (bounds[:, 1] > left) & (bounds[:, 2] < bottom) & (bounds[:, 3] > top)
-            )
+            inside = (bounds[:, 0] < right) & (bounds[:, 1] > left) & (bounds[:, 2] < bottom) & (bounds[:, 3] > top)
             tiles.append(_composite_tile((left, top, right, bottom), order[inside], splats, gaussians))
         rows.append(torch.cat(tiles, dim=2))
     image = torch.cat(rows, dim=1)
@@ -127,7 +125,7 @@ def _pixel_bounds(splats: Splats, opacities: Tensor) -> Tensor:
 
 
 def _composite_tile(box: tuple[int, int, int, int], ids: Tensor, splats: Splats, gaussians: Gaussians) -> Tensor:
-    """Blends the splats `ids`, given front to back, over the pixels of (left, top, right, bottom): [4, h, w] rgb, alpha."""
+    """Blends the splats `ids`, front to back, over the pixels of (left, top, right, bottom): [4, h, w] rgb, alpha."""
     left, top, right, bottom = box
     like = {"dtype": gaussians.means.dtype, "device": gaussians.means.device}
     ys, xs = torch.meshgrid(

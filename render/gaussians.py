@@ -33,7 +33,9 @@ class Gaussians:
             if tuple(tensor.shape) != (count, *trailing):
                 raise ValueError(f"{name} must have shape {(count, *trailing)}, got {tuple(tensor.shape)}")
             if tensor.dtype != self.means.dtype or not tensor.is_floating_point():
-                raise ValueError(f"{name} must share a floating dtype with means ({self.means.dtype}), got {tensor.dtype}")
+                raise ValueError(
+                    f"{name} must share a floating dtype with means ({self.means.dtype}), got {tensor.dtype}"
+                )
             if tensor.device != self.means.device:
                 raise ValueError(f"{name} must lie on the device of means ({self.means.device}), got {tensor.device}")
 

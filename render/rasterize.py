@@ -51,7 +51,9 @@ class RenderOutput:
         if background.shape == (3,):
             background = background[:, None, None]
         elif background.shape != self.rgb.shape:
-            raise ValueError(f"background must have shape (3,) or {tuple(self.rgb.shape)}, got {tuple(background.shape)}")
+            raise ValueError(
+                f"background must have shape (3,) or {tuple(self.rgb.shape)}, got {tuple(background.shape)}"
+            )
         return self.rgb + (1 - self.alpha) * background
 
 
@@ -60,8 +62,8 @@ def rasterize(gaussians: Gaussians, camera: Camera, backend: Backend = "auto") -
 
     Each Gaussian is projected with the perspective linearised at its mean (EWA splatting, Zwicker et al. 2001), widened
     by a low-pass filter and blended front to back by the depth of its mean, at equal depth in the given order. The
-    thresholds are those of gsplat's classic mode, see `render._constants`. A Gaussian whose projection, color or opacity
-    is not finite is skipped and its gradient is zero. Colors are not clamped.
+    thresholds are those of gsplat's classic mode, see `render._constants`. A Gaussian whose projection, color or
+    opacity is not finite is skipped and its gradient is zero. Colors are not clamped.
 
     Args:
         gaussians: on one device with `camera.world_to_camera`.
