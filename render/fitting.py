@@ -1,0 +1,293 @@
+"""Fitting a head model to the frames of a clip, by gradient descent through the rasterizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from render.densify import densify_and_prune
+from render.head_model import BonePose, Branch, HeadModel, fuse
+from render.losses import absolute_error, dssim
+from render.rasterize import Backend
+
+
+@dataclass(frozen=True)
+class TrainingFrame:
+    """What one frame teaches, at the resolution asked for."""
+
+    image: np.ndarray  # [H, W, 3] uint8 RGB
+    matte: np.ndarray  # [H, W] uint8, 255 where the person is
+    face: np.ndarray  # [H, W] uint8, 1 inside the face
+    mouth: np.ndarray  # [H, W] uint8, 1 inside the lips
+
+
+class FrameSource(Protocol):
+    """Training frames by index, however they are stored."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int, resolution: int) -> TrainingFrame:
+        """The frame, resampled to a square of `resolution` px."""
+
+
+@dataclass(frozen=True)
+class MotionTargets:
+    """Tracked pose and expression of each training frame."""
+
+    head_rotations: np.ndarray  # [F, 3, 3] head to camera
+    head_translations: np.ndarray  # [F, 3] head units
+    torso_rotations: np.ndarray  # [F, 3, 3]
+    torso_translations: np.ndarray  # [F, 3]
+    codes: np.ndarray  # [F, C]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the schedule."""
+
+    share: float
+    """Share of all steps."""
+    scale: float
+    """Resolution of the pictures, as a share of the crop's."""
+    densify_every: int
+    """Steps between densifications; 0: none."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What the fit minimises."""
+
+    face: float = 1.0
+    """Extra weight of the absolute error inside the face."""
+    dssim: float = 0.2
+    """Weight of D-SSIM, measured on a random window of the face."""
+    dssim_window: int = 128
+    """Side of that window, px."""
+    matte: float = 0.05
+    """Weight of the difference between alpha and the person's matte."""
+    hole: float = 0.2
+    """Weight of face Gaussians that cover the open mouth."""
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's step sizes."""
+
+    means: float = 5e-4
+    """Head units."""
+    quats: float = 2e-3
+    """Quaternion components."""
+    log_scales: float = 5e-3
+    """Natural logarithm."""
+    opacity_logits: float = 3e-2
+    """Logits."""
+    color_logits: float = 2e-2
+    """Logits."""
+    skinning_logits: float = 2e-2
+    """Logits."""
+    field: float = 2e-3
+    """Planes and layers of the motion fields."""
+    pose_rotation: float = 1e-4
+    """Radians."""
+    pose_translation: float = 2e-4
+    """Head units."""
+    final: float = 0.05
+    """Share of every step size that is left at the end."""
+
+
+@dataclass(frozen=True)
+class FittingConfig:
+    """A whole fit."""
+
+    steps: int = 1800
+    """Optimisation steps, a frame each."""
+    stages: tuple[Stage, ...] = (Stage(0.25, 0.5, 150), Stage(0.35, 1.0, 200), Stage(0.4, 1.0, 0))
+    """Coarse to fine."""
+    loss: LossWeights = field(default_factory=LossWeights)
+    """What is minimised."""
+    rates: LearningRates = field(default_factory=LearningRates)
+    """Step sizes."""
+    cap: int = 45_000
+    """Most Gaussians in all branches together."""
+    growth: float = 0.1
+    """Largest growth per densification."""
+    refine_poses: bool = True
+    """Refine the tracked poses by the pictures."""
+
+
+@dataclass(frozen=True)
+class FittingProgress:
+    """After each step."""
+
+    step: int
+    steps: int
+    loss: float
+    gaussians: int
+
+
+class PoseRefinement(nn.Module):
+    """Small corrections to the tracked poses of the training frames."""
+
+    def __init__(self, targets: MotionTargets) -> None:
+        super().__init__()
+        frames = len(targets.codes)
+        for name in ("head_rotations", "head_translations", "torso_rotations", "torso_translations"):
+            self.register_buffer(name, torch.from_numpy(np.asarray(getattr(targets, name), np.float32)))
+        self.head_turn = nn.Parameter(torch.zeros(frames, 3))
+        self.head_shift = nn.Parameter(torch.zeros(frames, 3))
+        self.torso_turn = nn.Parameter(torch.zeros(frames, 3))
+        self.torso_shift = nn.Parameter(torch.zeros(frames, 3))
+
+    def pose(self, index: int) -> BonePose:
+        """Corrected pose of one training frame."""
+        return BonePose(
+            small_rotation(self.head_turn[index]) @ self.head_rotations[index],
+            self.head_translations[index] + self.head_shift[index],
+            small_rotation(self.torso_turn[index]) @ self.torso_rotations[index],
+            self.torso_translations[index] + self.torso_shift[index],
+        )
+
+
+def small_rotation(axis_angle: Tensor) -> Tensor:
+    """Rotation matrix [3, 3] of an axis-angle vector [3], radians, smooth at zero (matrix exponential)."""
+    x, y, z = axis_angle
+    zero = torch.zeros_like(x)
+    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3))
+
+
+class HeadFitter:
+    """Fits a seeded model; `run` is a stream of progress, so that the caller may show, save or stop it between steps.
+
+    A fit is a function of its inputs and `seed`: everything random in a step is drawn from the seed and the step's number,
+    so a fit that goes on from saved tensors takes the same steps.
+    """
+
+    def __init__(
+        self,
+        model: HeadModel,
+        targets: MotionTargets,
+        frames: FrameSource,
+        background: np.ndarray,
+        config: FittingConfig,
+        seed: int,
+        backend: Backend = "auto",
+    ) -> None:
+        """
+        Args:
+            background: [H, W, 3] uint8 at the crop's resolution.
+        """
+        self.model, self.frames, self.config, self.seed, self.backend = model, frames, config, seed, backend
+        self.poses = PoseRefinement(targets)
+        self.codes = torch.from_numpy(np.asarray(targets.codes, np.float32))
+        self.background = torch.from_numpy(background).permute(2, 0, 1).float() / 255
+        self.step = 0
+        self._pull = {name: torch.zeros(len(branch)) for name, branch in self._branches()}
+        self._pulled_steps = 0
+        self.optimizer = self._make_optimizer()
+
+    def _branches(self) -> tuple[tuple[str, Branch], ...]:
+        return (("face", self.model.face), ("body", self.model.body), ("mouth", self.model.mouth))
+
+    def _make_optimizer(self) -> torch.optim.Adam:
+        rates, groups = self.config.rates, []
+        for name in ("means", "quats", "log_scales", "opacity_logits", "color_logits", "skinning_logits"):
+            parameters = [getattr(branch, name) for _, branch in self._branches()]
+            groups.append({"params": parameters, "lr": getattr(rates, name)})
+        fields = [branch.field for _, branch in self._branches() if branch.field is not None]
+        groups.append({"params": [p for each in fields for p in each.parameters()], "lr": rates.field})
+        if self.config.refine_poses:
+            groups.append({"params": [self.poses.head_turn, self.poses.torso_turn], "lr": rates.pose_rotation})
+            groups.append({"params": [self.poses.head_shift, self.poses.torso_shift], "lr": rates.pose_translation})
+        for group in groups:
+            group["initial_lr"] = group["lr"]
+        return torch.optim.Adam(groups, eps=1e-15, fused=True)
+
+    def run(self) -> Iterator[FittingProgress]:
+        """Takes the remaining steps."""
+        while self.step < self.config.steps:
+            stage, first = self._stage()
+            loss = self._take_step(stage)
+            self.step += 1
+            if stage.densify_every and (self.step - first) % stage.densify_every == 0:
+                self._densify()
+            yield FittingProgress(self.step, self.config.steps, loss, len(self.model))
+
+    def _stage(self) -> tuple[Stage, int]:
+        first = 0
+        for stage in self.config.stages[:-1]:
+            last = first + round(stage.share * self.config.steps)
+            if self.step < last:
+                return stage, first
+            first = last
+        return self.config.stages[-1], first
+
+    def _frame_index(self) -> int:
+        """Every frame once an epoch, in an order of its own."""
+        epoch, place = divmod(self.step, len(self.frames))
+        return int(np.random.default_rng([self.seed, epoch]).permutation(len(self.frames))[place])
+
+    def _take_step(self, stage: Stage) -> float:
+        index = self._frame_index()
+        resolution = round(stage.scale * self.model.intrinsics.resolution)
+        self._set_learning_rates()
+        self.optimizer.zero_grad()
+        loss = self._loss(index, resolution)
+        loss.backward()
+        self.optimizer.step()
+        for name, branch in self._branches():
+            if branch.means.grad is not None:
+                self._pull[name] += branch.means.grad.norm(dim=1)
+        self._pulled_steps += 1
+        return float(loss.detach())
+
+    def _set_learning_rates(self) -> None:
+        """Constant for the first half, then exponential decay."""
+        progress = max(0.0, 2 * self.step / self.config.steps - 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.config.rates.final**progress
+
+    def _loss(self, index: int, resolution: int) -> Tensor:
+        frame = self.frames.load(index, resolution)
+        weights = self.config.loss
+        target = torch.from_numpy(frame.image).permute(2, 0, 1).float() / 255
+        face = torch.from_numpy(frame.face).float()
+        camera = self.model.intrinsics.camera(resolution)
+        front, mouth = self.model.render_branches(self.poses.pose(index), self.codes[index], camera, self.backend)
+        fused = fuse(front, mouth)
+        picture = fused.over(self._background_at(resolution))
+        matte = torch.from_numpy(frame.matte).float() / 255
+        loss = absolute_error(picture, target, 1 + weights.face * face)
+        loss = loss + weights.matte * (fused.alpha - matte).abs().mean()
+        loss = loss + weights.hole * (front.alpha * torch.from_numpy(frame.mouth)).mean()
+        rows, columns = self._window(frame.face)
+        share = (rows.stop - rows.start) * (columns.stop - columns.start) / face.numel()
+        return loss + weights.dssim * share * dssim(picture[:, rows, columns], target[:, rows, columns])
+
+    def _window(self, face: np.ndarray) -> tuple[slice, slice]:
+        """A random window around a random point of the face."""
+        rng = np.random.default_rng([self.seed, 1, self.step])
+        inside = np.argwhere(face)
+        middle = inside[rng.integers(len(inside))] if len(inside) else np.array(face.shape) // 2
+        side = min(self.config.loss.dssim_window, *face.shape)
+        first = np.clip(middle - side // 2, 0, np.array(face.shape) - side)
+        return slice(int(first[0]), int(first[0]) + side), slice(int(first[1]), int(first[1]) + side)
+
+    def _background_at(self, resolution: int) -> Tensor:
+        if resolution == self.background.shape[-1]:
+            return self.background
+        return nn.functional.interpolate(self.background[None], (resolution, resolution), mode="area")[0]
+
+    def _densify(self) -> None:
+        generator = torch.Generator().manual_seed(hash((self.seed, self.step)) % 2**31)
+        total = len(self.model)
+        for name, branch in self._branches():
+            cap = round(self.config.cap * len(branch) / total)
+            pull = self._pull[name] / max(1, self._pulled_steps)
+            densify_and_prune(branch, self.optimizer, pull, max(cap, len(branch)), self.config.growth, generator)
+            self._pull[name] = torch.zeros(len(branch))
+        self._pulled_steps = 0

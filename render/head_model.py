@@ -1,0 +1,180 @@
+"""The head model: canonical Gaussians in three branches, moved by an expression code, placed by two bones, fused by alpha.
+
+As in TalkingGaussian (arXiv 2404.15264, Sec. 3.4) the face and the inside of the mouth are separate branches, rendered
+apart, and the mouth lies under the face. A third branch, without expression, holds hair, neck and torso, so that nothing of
+the source picture need be pasted around the face. Every Gaussian hangs on two bones, head and torso.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from render.cameras import Camera
+from render.gaussians import Gaussians
+from render.motion import MotionField, MotionFieldConfig, PositionTerms
+from render.rasterize import Backend, RenderOutput, rasterize
+
+PER_GAUSSIAN = ("means", "quats", "log_scales", "opacity_logits", "color_logits", "skinning_logits")
+FIELD_PER_GAUSSIAN = ("basis", "reach")
+
+
+@dataclass(frozen=True)
+class BonePose:
+    """Where the two bones are in one frame: x_camera = rotation @ x + translation, OpenCV axes, head units."""
+
+    head_rotation: Tensor  # [3, 3]
+    head_translation: Tensor  # [3]
+    torso_rotation: Tensor  # [3, 3]
+    torso_translation: Tensor  # [3]
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Focal length and picture size of the square crop that a head model is fitted in, px."""
+
+    focal: float
+    resolution: int
+
+    def camera(self, resolution: int | None = None) -> Camera:
+        """The camera of a crop rendered at another resolution; world space is camera space: the bones place the head."""
+        side = resolution or self.resolution
+        focal = self.focal * side / self.resolution
+        return Camera(torch.eye(4), focal, focal, side / 2, side / 2, side, side)
+
+
+@dataclass(frozen=True)
+class CanonicalGaussians:
+    """Unactivated Gaussians in the head's frame, to start a branch from."""
+
+    means: Tensor  # [N, 3] head units
+    log_scales: Tensor  # [N, 3]
+    color_logits: Tensor  # [N, 3]
+    skinning_logits: Tensor  # [N] head (negative) to torso (positive)
+
+
+class Branch(nn.Module):
+    """Gaussians that share a motion field (or none)."""
+
+    def __init__(self, start: CanonicalGaussians, field: MotionField | None) -> None:
+        super().__init__()
+        count = len(start.means)
+        self.means = nn.Parameter(start.means.clone())
+        self.quats = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+        self.log_scales = nn.Parameter(start.log_scales.clone())
+        self.opacity_logits = nn.Parameter(torch.zeros(count))
+        self.color_logits = nn.Parameter(start.color_logits.clone())
+        self.skinning_logits = nn.Parameter(start.skinning_logits.clone())
+        self.field = field
+        self._baked: PositionTerms | None = None
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def _position_terms(self) -> PositionTerms:
+        assert self.field is not None
+        # Where a Gaussian is decides how it moves, but motion must not drag the canonical position along.
+        return self.field.position_terms(self.means.detach())
+
+    def bake(self) -> None:
+        """Keep what depends on the positions alone, for rendering many frames of a model that no longer changes."""
+        if self.field is not None:
+            with torch.no_grad():
+                self._baked = self._position_terms()
+
+    def pose(self, bones: BonePose, code: Tensor) -> Gaussians:
+        """Gaussians in camera space for one expression code [C] and one pose of the bones."""
+        means, quats, log_scales, color_logits = self.means, self.quats, self.log_scales, self.color_logits
+        if self.field is not None:
+            deltas = self.field(self._baked or self._position_terms(), code)
+            means, quats = means + deltas.means, quats + deltas.quats
+            log_scales, color_logits = log_scales + deltas.log_scales, color_logits + deltas.color_logits
+        torso = torch.sigmoid(self.skinning_logits)[:, None]
+        head_means = means @ bones.head_rotation.T + bones.head_translation
+        torso_means = means @ bones.torso_rotation.T + bones.torso_translation
+        quats = functional.normalize(quats, dim=-1)
+        # The product of quaternions is linear in each, so blending the turned ones blends the bones' rotations.
+        head_quats = quats @ left_multiplication(bones.head_rotation).T
+        torso_quats = quats @ left_multiplication(bones.torso_rotation).T
+        return Gaussians(
+            torch.lerp(head_means, torso_means, torso),
+            torch.lerp(head_quats, torso_quats, torso),
+            torch.exp(log_scales),
+            torch.sigmoid(self.opacity_logits),
+            torch.sigmoid(color_logits),
+        )
+
+
+class HeadModel(nn.Module):
+    """Face, body (hair, neck, torso) and inside of the mouth of one person."""
+
+    def __init__(self, face: Branch, body: Branch, mouth: Branch, intrinsics: Intrinsics) -> None:
+        super().__init__()
+        self.face, self.body, self.mouth = face, body, mouth
+        self.intrinsics = intrinsics
+
+    def __len__(self) -> int:
+        return len(self.face) + len(self.body) + len(self.mouth)
+
+    @property
+    def code_size(self) -> int:
+        """Length of the expression code."""
+        assert self.face.field is not None
+        return self.face.field.basis.shape[1]
+
+    def bake(self) -> None:
+        """Prepare for rendering only: call once after the last change."""
+        for branch in (self.face, self.body, self.mouth):
+            branch.bake()
+
+    def render_branches(
+        self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto"
+    ) -> tuple[RenderOutput, RenderOutput]:
+        """Face with body, and inside of the mouth, each alone. code: [C]."""
+        front = concatenate(self.face.pose(bones, code), self.body.pose(bones, code))
+        return rasterize(front, camera, backend), rasterize(self.mouth.pose(bones, code), camera, backend)
+
+    def render(self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto") -> RenderOutput:
+        """The person with nothing behind: the mouth fused under the face (TalkingGaussian Eq. 9)."""
+        return fuse(*self.render_branches(bones, code, camera, backend))
+
+
+def fuse(front: RenderOutput, behind: RenderOutput) -> RenderOutput:
+    """Alpha compositing of two premultiplied pictures."""
+    through = 1 - front.alpha
+    return RenderOutput(front.rgb + through * behind.rgb, front.alpha + through * behind.alpha)
+
+
+def concatenate(first: Gaussians, second: Gaussians) -> Gaussians:
+    """All Gaussians of both."""
+    return Gaussians(
+        torch.cat([first.means, second.means]),
+        torch.cat([first.quats, second.quats]),
+        torch.cat([first.scales, second.scales]),
+        torch.cat([first.opacities, second.opacities]),
+        torch.cat([first.colors, second.colors]),
+    )
+
+
+def left_multiplication(rotation: Tensor) -> Tensor:
+    """The matrix [4, 4] that turns quaternions (w, x, y, z) by a rotation matrix [3, 3] of less than 180 degrees."""
+    w = torch.sqrt((1 + rotation.diagonal().sum()).clamp_min(1e-8)) / 2
+    axis = [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+    x, y, z = (component / (4 * w) for component in axis)
+    return torch.stack([w, -x, -y, -z, x, w, -z, y, y, z, w, -x, z, -y, x, w]).view(4, 4)
+
+
+def empty_head_model(
+    face: int, body: int, mouth: int, codes: int, extent: float, intrinsics: Intrinsics, config: MotionFieldConfig
+) -> HeadModel:
+    """A model of the given sizes whose tensors wait to be loaded."""
+
+    def branch(count: int, moves: bool) -> Branch:
+        start = CanonicalGaussians(torch.zeros(count, 3), torch.zeros(count, 3), torch.zeros(count, 3), torch.zeros(count))
+        field = MotionField(torch.zeros(count, codes, 3), torch.zeros(count, codes), extent, config) if moves else None
+        return Branch(start, field)
+
+    return HeadModel(branch(face, True), branch(body, False), branch(mouth, True), intrinsics)
