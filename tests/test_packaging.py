@@ -49,11 +49,17 @@ def test_readme_and_ci_run_the_same_test_command() -> None:
     assert re.search(r"^pytest\b.*\Z", ci.rstrip(), re.MULTILINE), "pytest must come last, its summary is the last line"
 
 
-def test_readme_names_every_module() -> None:
+def test_readme_file_tree_is_the_one_there() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    modules = {path for path in packaged_files() if path.endswith(".py") and not path.endswith("__init__.py")}
-    missing = sorted(path for path in modules if Path(path).name not in readme)
-    assert not missing, f"the README's file tree lacks {missing}"
+    tree = readme.partition("## What is where")[2].partition("\n## ")[0]
+    listed, package = set(), ""
+    for line in tree.splitlines():
+        package = line.split("/")[0].strip() if re.match(r" {4}\w+/", line) else package
+        listed |= {(package, module) for module in re.findall(r"\w+\.py", line) if package in PACKAGES}
+    paths = map(Path, packaged_files())
+    there = {(path.parts[0], path.name) for path in paths if path.suffix == ".py" and path.name != "__init__.py"}
+    assert sorted(there - listed) == [], "the README's tree lacks these"
+    assert sorted(listed - there) == [], "the README's tree names these, and they do not exist"
 
 
 def test_installation_is_this_checkout() -> None:
