@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-loglevel", "error")
 
 
 class FfmpegFailure(Exception):
-    """ffmpeg ended with an error. Its last line is the message; callers wrap it with the file and the remedy."""
+    """ffmpeg ended with an error. Its complaint is the message; callers wrap it with the file and the remedy."""
 
 
 def ffmpeg_executable() -> str:
@@ -66,7 +67,7 @@ def run(stream: OutputStream) -> None:
     with tempfile.TemporaryFile() as errors:
         result = subprocess.run(compile_command(stream), stdin=subprocess.DEVNULL, stderr=errors, check=False)
         if result.returncode != 0:
-            raise FfmpegFailure(last_line(errors, result.returncode))
+            raise FfmpegFailure(first_complaint(errors, result.returncode))
 
 
 def read_blocks(stream: OutputStream, block_bytes: int) -> Iterator[bytearray]:
@@ -94,7 +95,7 @@ def read_blocks(stream: OutputStream, block_bytes: int) -> Iterator[bytearray]:
                     break
                 yield block if received == block_bytes else block[:received]
             if process.wait() != 0:
-                raise FfmpegFailure(last_line(errors, process.returncode))
+                raise FfmpegFailure(first_complaint(errors, process.returncode))
         finally:
             end_process(process)
 
@@ -110,9 +111,12 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def last_line(errors: IO[bytes], return_code: int) -> str:
-    """The last line ffmpeg wrote to its standard error, or its exit code when it said nothing."""
-    size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - 4096))
-    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"ffmpeg ended with exit code {return_code}"
+def first_complaint(errors: IO[bytes], return_code: int) -> str:
+    """The first line ffmpeg wrote to its standard error, which names the cause (later ones tell what it led to).
+
+    Its exit code when it said nothing.
+    """
+    errors.seek(0)
+    lines = errors.read(4096).decode(errors="replace").splitlines()
+    spoken = [re.sub(r"^(\[[^]]* @ 0x[0-9a-f]+\] )+", "", line).strip() for line in lines]
+    return next(filter(None, spoken), f"ffmpeg ended with exit code {return_code}")

@@ -77,7 +77,7 @@ def first_sound_track(path: Path) -> SoundTrack:
         for stream in container.streams.audio:
             codec = stream.codec_context
             if codec is not None and codec.sample_rate:
-                return SoundTrack(stream.index, codec.name, codec.sample_rate, codec.channels)
+                return SoundTrack(stream.index, codec.codec.canonical_name, codec.sample_rate, codec.channels)
     raise NoAudioError(f"{path} has no sound track: give a file with speech")
 
 

@@ -15,8 +15,8 @@ SUBPIXEL_BITS = 4
 class PersonSegmenter:
     """MediaPipe's selfie segmentation, the general model for 256x256. Use it as a context manager, or call `close`.
 
-    Every frame is taken by itself. Averaging the matte over time was tried and left out: it trails behind a moving
-    head, and what the matte is used for (whole regions, the background plate) does not see its flicker.
+    Every frame is taken by itself: a matte averaged over time would trail behind a moving head, and what it is used for
+    (whole regions, the background plate) does not see its flicker.
     """
 
     def __init__(self) -> None:

@@ -47,6 +47,7 @@ STANDARD_RATES = (
 
 # Values of ISO/IEC 23091-2 (colour description code points), as libavutil numbers them.
 _MATRIX_NAMES: dict[int, ColorMatrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
+_ZSCALE_MATRICES = {"bt601": "smpte170m", "bt709": "bt709", "bt2020": "bt2020nc"}
 _TRANSFER_PQ, _TRANSFER_HLG = 16, 18
 _FULL_RANGE = 2
 
@@ -107,7 +108,7 @@ def probe(path: Path | str) -> VideoInfo:
         picture, times = _first_picture_and_times(container, stream, path)
         fps, is_variable = _delivery_rate(times, stream)
         first_to_last = (times[-1] - times[0]) * stream.time_base
-        frame_count = math.floor(first_to_last * fps + Fraction(1, 2)) + 1 if is_variable else len(times)
+        frame_count = math.ceil(first_to_last * fps - Fraction(1, 2)) + 1 if is_variable else len(times)
         width, height = _displayed_size(picture, stream)
         codec = stream.codec_context
         return VideoInfo(
@@ -122,7 +123,7 @@ def probe(path: Path | str) -> VideoInfo:
             rotation_degrees=round(picture.rotation) % 360,
             is_hdr=codec.color_trc in (_TRANSFER_PQ, _TRANSFER_HLG),
             pixel_format=picture.format.name,
-            codec=codec.name,
+            codec=codec.codec.canonical_name,
             color_matrix=_MATRIX_NAMES.get(codec.colorspace) or _usual_matrix(picture),
             is_full_range=codec.color_range == _FULL_RANGE or picture.format.name.startswith("yuvj"),
             start=times[0] * stream.time_base,
@@ -176,22 +177,35 @@ def _input(info: VideoInfo, start: int) -> FilterableStream:
 
 
 def _on_time_grid(stream: FilterableStream, info: VideoInfo, start: int) -> FilterableStream:
-    """Puts the pictures on the grid `i / fps`, its first point being frame `start`."""
-    origin = info.start + start / info.fps
-    # Ticks in which both the grid and the usual container clocks (1/600, 1/1000, 1/90000 s) are whole numbers, so that
-    # a picture halfway between two frames goes to the same one wherever reading starts.
-    ticks = math.lcm(info.fps.numerator, 90_000)
+    """Puts the pictures on the grid `i / fps`, its first point being frame `start`.
+
+    Rounding to the nearest point is rounding down half a frame later; so done, the filter never drops the last picture.
+    A picture exactly between two points goes to the earlier one, wherever reading starts.
+    """
+    ticks = 2 * _ticks_per_second(info.fps)
+    almost_half_a_frame = int(ticks / info.fps) // 2 - 1
+    shift = round((info.start + start / info.fps) * ticks) - almost_half_a_frame
     return (
         stream.filter("settb", f"1/{ticks}")
-        .filter("setpts", f"PTS-({round(origin * ticks)})")
-        .filter("fps", fps=f"{info.fps.numerator}/{info.fps.denominator}", start_time=0, eof_action="pass")
+        .filter("setpts", f"PTS-({shift})")
+        .filter("fps", fps=_ratio(info.fps), round="down", start_time=0, eof_action="pass")
     )
+
+
+def _ticks_per_second(fps: Fraction) -> int:
+    """A clock in which frames are whole numbers, and the ticks of usual containers (1/600, 1/1000, 1/90000 s) too."""
+    common = math.lcm(fps.numerator, 90_000)
+    return common if common < 1 << 30 else fps.numerator * math.ceil(90_000 / fps.numerator)
+
+
+def _ratio(fps: Fraction) -> str:
+    return f"{fps.numerator}/{fps.denominator}"
 
 
 def _as_rgb(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
     """Converts to full-range RGB at the displayed size, with the file's own matrix and range."""
     if info.is_hdr and has_filter(ffmpeg_executable(), "zscale"):
-        stream = _tone_mapped(stream)
+        stream = _tone_mapped(stream, info)
     return stream.filter(
         "scale",
         info.width,
@@ -202,13 +216,13 @@ def _as_rgb(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
     )
 
 
-def _tone_mapped(stream: FilterableStream) -> FilterableStream:
-    """HDR to RGB of BT.709, white at 203 cd/m2 (ITU-R BT.2408), highlights rolled off with Hable's curve."""
+def _tone_mapped(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
+    """HDR to RGB of BT.709: 203 cd/m2 is white (ITU-R BT.2408); mid-tones stay, only highlights are compressed."""
+    coded = {"matrixin": _ZSCALE_MATRICES[info.color_matrix], "primariesin": "bt2020"}  # some files leave these out
     return (
-        stream.filter("zscale", transfer="linear", npl=203)
+        stream.filter("zscale", **coded, matrix="gbr", primaries="bt709", transfer="linear", npl=203)
         .filter("format", "gbrpf32le")
-        .filter("zscale", primaries="bt709")
-        .filter("tonemap", "hable", desat=0)
+        .filter("tonemap", "mobius", desat=0)
         .filter("zscale", transfer="bt709", range="full")
         .filter("format", "gbrp")
     )
@@ -241,25 +255,28 @@ def _decode_one(stream: VideoStream, packet: av.Packet) -> VideoFrame | None:
 
 
 def _delivery_rate(times: array[int], stream: VideoStream) -> tuple[Fraction, bool]:
-    """The constant frame rate of the pictures, or the standard rate nearest to their average; whether they vary."""
-    declared = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    """The rate to deliver frames at, and whether the pictures are unevenly spaced.
+
+    In this order: the rate of which every picture has its own place; the rate on whose grid all pictures lie although
+    some are missing; the standard rate nearest to the average.
+    """
+    declared = [rate.limit_denominator(1001) for rate in (stream.average_rate, stream.guessed_rate) if rate]
     span = (times[-1] - times[0]) * stream.time_base
     average = (len(times) - 1) / span if span else (declared or [Fraction(25)])[0]
     candidates = [_nearest_standard(rate) for rate in (*declared, average)] + declared
+    elapsed = np.frombuffer(times, np.int64) - times[0]
     for rate in candidates:
-        if _is_constant(times, rate * stream.time_base):
+        if np.all(np.abs(elapsed * float(rate * stream.time_base) - np.arange(len(times))) < 0.5):
             return rate, False
+    for rate in candidates:
+        places = elapsed * float(rate * stream.time_base)
+        if rate <= 2 * average and np.all(np.abs(places - np.round(places)) < 0.1):
+            return rate, True
     return _nearest_standard(average), True
 
 
 def _nearest_standard(rate: Fraction) -> Fraction:
     return min(STANDARD_RATES, key=lambda standard: abs(math.log(standard / rate)))
-
-
-def _is_constant(times: array[int], frames_per_tick: Fraction) -> bool:
-    """Whether picture `k` is less than half a frame away from `k / fps`, for all of them."""
-    places = (np.frombuffer(times, np.int64) - times[0]) * float(frames_per_tick)
-    return bool(np.all(np.abs(places - np.arange(len(times))) < 0.5))
 
 
 def _displayed_size(picture: VideoFrame, stream: VideoStream) -> tuple[int, int]:

@@ -18,7 +18,15 @@ import numpy as np
 from ffmpeg.nodes import FilterableStream, OutputStream
 
 from tools.errors import OutputError
-from tools.ffmpeg_process import PIPE_BYTES, FfmpegFailure, compile_command, end_process, last_line, media_url, run
+from tools.ffmpeg_process import (
+    PIPE_BYTES,
+    FfmpegFailure,
+    compile_command,
+    end_process,
+    first_complaint,
+    media_url,
+    run,
+)
 from tools.media import first_sound_track, sound_before_picture
 
 # What MP4 holds and common players play, so that it is copied bit for bit.
@@ -99,7 +107,7 @@ class VideoWriter:
             raise ValueError(f"expected a uint8 frame of shape {self._shape}, got {frame.dtype} {frame.shape}")
         try:
             self._process.stdin.write(np.ascontiguousarray(frame).data)
-        except OSError as error:  # a broken pipe: the reason is what ffmpeg said last
+        except OSError as error:  # a broken pipe: the reason is what ffmpeg said
             raise self._failure() from error
 
     def __exit__(
@@ -120,7 +128,7 @@ class VideoWriter:
 
     def _failure(self) -> OutputError:
         self._process.wait()
-        return _output_error(self.path, last_line(self._errors, self._process.returncode))
+        return _output_error(self.path, first_complaint(self._errors, self._process.returncode))
 
 
 def stream_copy(source: Path, destination: Path) -> None:
@@ -133,13 +141,11 @@ def stream_copy(source: Path, destination: Path) -> None:
         OutputError: none of the containers takes the streams, or the destination cannot be written.
     """
     temporary = temporary_sibling(destination, ".mp4")
-    inputs = ffmpeg.input(media_url(source))
+    file = ffmpeg.input(media_url(source))
     try:
         for container in ("mp4", "mov", "matroska"):
-            output = inputs.output(
-                media_url(temporary),
-                **{"map": ["0:V:0", "0:a:0?"], "c": "copy", "map_metadata": -1, "map_chapters": -1, "f": container},
-            )
+            options = {"c": "copy", "map_metadata": -1, "map_chapters": -1, "f": container}
+            output = ffmpeg.output(file["V:0"], file["a:0?"], media_url(temporary), **options)
             try:
                 run(output.overwrite_output())
             except FfmpegFailure as failure:
@@ -173,14 +179,12 @@ def _encoding_graph(
     rate = f"{fps.numerator}/{fps.denominator}"
     frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=rate)
     space = {"bt709": "bt709", "bt601": "smpte170m"}[settings.color_matrix]
-    pictures = frames.filter(
-        "scale",
-        out_color_matrix=settings.color_matrix,
-        out_range="limited",
-        flags="area+accurate_rnd",
-    ).filter("format", "yuv444p" if width % 2 or height % 2 else "yuv420p")
-    tags = {"colorspace": space, "color_primaries": space, "color_trc": space, "color_range": "tv"}
-    options = {"c:v": settings.codec, "crf": settings.crf, "preset": settings.preset, "movflags": "+faststart", **tags}
+    pictures = (
+        frames.filter("scale", out_color_matrix=settings.color_matrix, out_range="limited", flags="area+accurate_rnd")
+        .filter("format", "yuv444p" if width % 2 or height % 2 else "yuv420p")
+        .filter("setparams", colorspace=space, color_primaries=space, color_trc=space, range="limited")
+    )
+    options = {"c:v": settings.codec, "crf": settings.crf, "preset": settings.preset, "movflags": "+faststart"}
     if settings.codec == "libx265":
         options |= {"tag:v": "hvc1", "x265-params": "log-level=error"}  # QuickTime wants hvc1
     streams: list[FilterableStream] = [pictures]
