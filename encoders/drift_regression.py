@@ -1,8 +1,8 @@
 """Gaussian-process regression under drifting noise: the mathematics behind `lip_motion`.
 
 Kernel: constant + linear + squared exponential. Noise: white plus an Ornstein-Uhlenbeck process in time, which
-stands for slow changes of the targets that the inputs cannot explain (generalised least squares). The predictive mean is
-Rasmussen and Williams 2006, Eq. 2.25, with that noise covariance in place of a multiple of the identity.
+stands for slow changes of the targets that the inputs cannot explain (generalised least squares). The predictive mean
+is Rasmussen and Williams 2006, Eq. 2.25, with that noise covariance in place of a multiple of the identity.
 """
 
 from __future__ import annotations

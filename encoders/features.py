@@ -6,7 +6,7 @@ seconds, speech weighted above silence, is subtracted. Windows are moved inwards
 signal is one window. In long pauses the reference follows the loudest speech so far and the mean of the last speech is
 held, so that room noise is not taken for speech. None of this depends on how the samples are cut into blocks. The
 recurrent network sees CONTEXT_S seconds on both sides of every chunk; chunk length then changes the
-features by less than 0.02 (root mean square; an embedding column has unit variance).
+features by less than 0.05 (root mean square; an embedding column has unit variance).
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class LipMotionSettings:
     """Standard deviation of the Gaussian window over neighbouring frames, seconds."""
     articulation: float = 0.6
     """Weight of the articulatory targets in the kernel, relative to the embedding's."""
-    amplitude: float = 0.85
+    amplitude: float = 0.9
     """Spread of the mouth opening, relative to the real one, that predictions are raised to."""
     maximum_gain: float = 2.0
     """Largest factor by which the predicted opening is raised."""
@@ -118,7 +118,7 @@ class LipMotionPredictor:
         """
         if speech.fps != self.fps:
             raise LipMotionFitError(
-                f"expected speech features at the fitted {self.fps} frames/s, got {speech.fps}; extract them at that rate"
+                f"expected speech features at the fitted {self.fps} frames/s, got {speech.fps}; extract them anew"
             )
         empty = np.zeros((0, len(self.code_mean)), np.float32)
         return np.concatenate([empty, *self.predict_blocks([speech.features])])
@@ -144,9 +144,7 @@ class LipMotionPredictor:
     def _predict_core(self, rows: np.ndarray, context: int) -> np.ndarray:
         """Codes [n - 2 * context, K] for feature rows [n, D] that include the context."""
         core = slice(context, len(rows) - context)
-        windows = _windows(
-            _inputs(rows), self.feature_mean, self.feature_scale, self.settings.window_s, self.fps
-        )[core]
+        windows = _windows(_inputs(rows), self.feature_mean, self.feature_scale, self.settings.window_s, self.fps)[core]
         codes = self.code_mean + kernel(windows, self.support, self.settings.regression) @ self.weights
         codes = np.clip(codes, *self.code_range)
         speaking = _speech_presence(rows[:, -1], self.fps, self.settings)[core, None]

@@ -33,7 +33,7 @@ def with_window_means(
         if len(held) >= window and ready > pending:
             starts = np.maximum(np.arange(pending, ready) - half, 0)
             yield held[pending:ready], *_means(held, weigh(held), starts, window)
-            drop = max(0, ready - half)
+            drop = len(held) - window  # the last windows of the stream reach back this far
             held, pending = held[drop:], ready - drop
     if held is not None and pending < len(held):
         window = min(window, len(held))
