@@ -37,7 +37,7 @@ SPLAT_GRADIENT = 16
 mean to that pixel and u = dy - SHEAR * dx, the row sums over all pixels: q, q dx, q u, q dx^2, q dx u, q u^2 and the
 gradients of red, green, blue."""
 
-_ZERO, _HALF, _ONE, _MINUS_TWO = (np.float32(value) for value in (0.0, 0.5, 1.0, -2.0))
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
 @kernel
@@ -140,20 +140,22 @@ def _image_backward(axes, point, camera, splat_gradient):
     """Gradients of the camera-space point and axes, from those of the splat."""
     inverse_z, slopes, clamped = linearise(point, camera)
     along_x, along_y = along_image(axes, inverse_z, clamped, camera)
-    variance_x, covariance_xy, variance_y, determinant = covariance(along_x, along_y)
-    xx, xy, yy = variance_y / determinant, -(covariance_xy / determinant), variance_x / determinant  # the conic
+    variance_x, covariance_xy, _, determinant = covariance(along_x, along_y)
+    inverse_variance, shear = _ONE / variance_x, covariance_xy / variance_x
+    stiffness = variance_x / determinant
 
+    # -log(alpha) = dx^2 / (2 variance_x) + stiffness * u^2 / 2 + const, with u = dy - shear * dx. The gradient is taken
+    # through these three and not through the inverse covariance, in which large terms cancel for thin splats.
     _, q_x, q_u, q_xx, q_xu, q_uu = splat_gradient[:6]
-    shear = covariance_xy / variance_x
-    q_y, q_xy, q_yy = q_u + shear * q_x, q_xu + shear * q_xx, q_uu + shear * (q_xu + q_xu + shear * q_xx)
-    # d(inverse)(S) = -S^-1 dS S^-1, from both sides of the symmetric gradient, doubled by covariance = along along^T.
-    left_xx, left_xy = _HALF * (q_xx * xx + q_xy * xy), _HALF * (q_xx * xy + q_xy * yy)
-    left_yx, left_yy = _HALF * (q_xy * xx + q_yy * xy), _HALF * (q_xy * xy + q_yy * yy)
-    twice_xx = _MINUS_TWO * (xx * left_xx + xy * left_yx)
-    twice_xy = _MINUS_TWO * (xx * left_xy + xy * left_yy)
-    twice_yy = _MINUS_TWO * (xy * left_xy + yy * left_yy)
-    along_x_gradient = combine(along_x, twice_xx, along_y, twice_xy)
-    along_y_gradient = combine(along_x, twice_xy, along_y, twice_yy)
+    residual = combine(along_y, splat(_ONE), along_x, -shear)
+    widening = -stiffness * stiffness * q_uu
+    shearing = stiffness * inverse_variance * q_xu
+    along_y_gradient = combine(residual, widening, along_x, -shearing)
+    along_x_gradient = combine(
+        along_x, shearing * shear - inverse_variance * inverse_variance * q_xx, residual, -(shearing + shear * widening)
+    )
+    mean_y = -stiffness * q_u
+    mean_x = -inverse_variance * q_x - shear * mean_y
 
     first = scale(along_x_gradient, camera.fx * inverse_z)
     second = scale(along_y_gradient, camera.fy * inverse_z)
@@ -163,8 +165,8 @@ def _image_backward(axes, point, camera, splat_gradient):
     left, right, top, bottom = camera.slope_limits
     follows_x = (slopes[0] >= left) & (slopes[0] <= right)
     follows_y = (slopes[1] >= top) & (slopes[1] <= bottom)
-    slope_x = select(follows_x, -dot(first, axes[2]), splat(_ZERO)) - camera.fx * (xx * q_x + xy * q_y)
-    slope_y = select(follows_y, -dot(second, axes[2]), splat(_ZERO)) - camera.fy * (xy * q_x + yy * q_y)
+    slope_x = select(follows_x, -dot(first, axes[2]), splat(_ZERO)) + camera.fx * mean_x
+    slope_y = select(follows_y, -dot(second, axes[2]), splat(_ZERO)) + camera.fy * mean_y
     shrinking = dot(along_x_gradient, along_x) + dot(along_y_gradient, along_y)
     gradient_z = -(shrinking + slope_x * slopes[0] + slope_y * slopes[1]) * inverse_z
     return (slope_x * inverse_z, slope_y * inverse_z, gradient_z), (first, second, third)

@@ -169,12 +169,14 @@ def _gradients(
     ]
     gradients = _gaussian_arrays(outputs)
     shares = _shares(count)
+    # A view that is not finite drew nothing, and must not turn the gradients from zero to NaN.
+    camera = rendering.camera._replace(world_to_camera=np.nan_to_num(rendering.camera.world_to_camera))
     view_gradients = torch.empty(len(shares), LANES)
     view_rows = view_gradients.numpy()
     _on_workers(
         len(shares),
         lambda worker: project_backward(
-            gaussians, rendering.camera, splats.depths, tables, gradients, view_rows[worker], *shares[worker]
+            gaussians, camera, splats.depths, tables, gradients, view_rows[worker], *shares[worker]
         ),
     )
     view_sums = view_gradients.sum(dim=0)
