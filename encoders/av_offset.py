@@ -19,6 +19,8 @@ SEARCH_S = 0.4
 """Largest offset that is looked for, seconds."""
 TREND_S = 2.0
 """Slower changes than this are posture, not speech."""
+MINIMUM_S = 3.0
+"""Seconds with a face that an estimate needs."""
 PEAK_S = 0.1
 """Correlations this near the best belong to the same peak."""
 HEAD_DELAY_S = 0.02
@@ -50,14 +52,18 @@ def estimate_offset(speech: SpeechFeatureTrack, opening: np.ndarray, width: np.n
             without a face are NaN.
 
     Raises:
-        SpeechInputError: lengths differ, or less than 3 s have a face.
+        SpeechInputError: lengths differ, or a face is seen for less than MINIMUM_S.
     """
+    if not len(speech) == len(opening) == len(width):
+        raise SpeechInputError(
+            "expected speech features, opening and width of one length, "
+            f"got {len(speech)}, {len(opening)} and {len(width)}"
+        )
     fps = float(speech.fps)
     seen = np.isfinite(opening) & np.isfinite(width)
-    if not len(speech) == len(opening) == len(width) or seen.sum() < 3.0 * fps:
+    if seen.sum() < MINIMUM_S * fps:
         raise SpeechInputError(
-            "expected features, opening and width of one length with at least 3 s of face, "
-            f"got {len(speech)}, {len(opening)} and {len(width)} frames, {seen.sum()} with a face"
+            f"expected {MINIMUM_S:g} s with a face to measure the audio-video offset, got {seen.sum() / fps:.1f} s"
         )
     heard = [_without_trend(column, fps) for column in speech.articulation[:, :2].T]
     lips = [_without_trend(_filled(column, seen), fps) for column in (opening, width)]

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from tools import metrics
+from tools.face_topology import IBUG_68
 
 
 def _pictures(dtype: type, shape: tuple[int, ...] = (48, 40, 3)) -> tuple[np.ndarray, np.ndarray]:
@@ -109,25 +110,20 @@ def test_frames_without_a_face_are_left_out() -> None:
         metrics.landmark_distance(np.full_like(truth, np.nan), truth, [0])
 
 
-def _reference() -> metrics.MouthReference:
-    points = np.random.default_rng(1).standard_normal((10, 3))
-    points[0], points[1] = [-1.0, -1.0, 0.0], [1.0, -1.0, 0.0]
-    points[2], points[3] = [0.0, 1.0, 0.0], [0.0, 1.2, 0.0]
-    rigidity = np.ones(10)
-    rigidity[2:4] = 0.0
-    return metrics.MouthReference(points, rigidity, eyes=(0, 1), inner_lips=(2, 3))
-
-
 def test_mouth_opening_does_not_see_the_head_pose() -> None:
-    reference = _reference()
+    """A 68-point head with known openings, turned, scaled and moved at random: eye corners 2 apart."""
+    face = IBUG_68
+    shape = np.random.default_rng(1).standard_normal((face.count, 3))
+    shape[face.left_outer_eye_corner], shape[face.right_outer_eye_corner] = [1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]
+    shape[face.upper_inner_lip] = [0.0, 1.0, 0.3]
     openings = np.array([0.0, 0.1, 0.4, 0.2, 0.6])
-    frames = np.repeat(reference.points[None], len(openings), axis=0)
-    frames[:, 3, 1] = frames[:, 2, 1] + openings
+    frames = np.repeat(shape[None], len(openings), axis=0)
+    frames[:, face.lower_inner_lip] = shape[face.upper_inner_lip] + openings[:, None] * np.array([0.0, 0.8, 0.6])
     turns = Rotation.from_euler("xyz", np.random.default_rng(2).uniform(-0.6, 0.6, (len(openings), 3)))
     scales = np.array([1.0, 50.0, 80.0, 120.0, 200.0])
     frames = scales[:, None, None] * np.einsum("tij,tkj->tki", turns.as_matrix(), frames) + 300.0
-    frames = np.concatenate([frames, np.full((1, 10, 3), np.nan)])
-    measured = metrics.mouth_opening(frames, reference)
+    frames = np.concatenate([frames, np.full((1, face.count, 3), np.nan)])
+    measured = metrics.mouth_opening(frames, shape, face)
     np.testing.assert_allclose(measured[:-1], openings / 2.0, atol=1e-6)
     assert np.isnan(measured[-1])
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from tools.face_topology import FaceTopology
 from tools.head_pose import align_rigidly
 
 SSIM_SIGMA = 1.5  # px; with SSIM_RADIUS the 11 x 11 window of Wang et al. 2004, section III-C
@@ -122,35 +123,29 @@ def _both_seen(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
     return predicted[seen], truth[seen]
 
 
-@dataclass(frozen=True)
-class MouthReference:
-    """What mouth opening is measured against: a head shape and the points that matter."""
-
-    points: np.ndarray  # [K, 3] any unit and axes
-    rigidity: np.ndarray  # [K] weight of every landmark in the rigid alignment, 0 for those that move
-    eyes: tuple[int, int]  # landmarks of the two outer eye corners
-    inner_lips: tuple[int, int]  # upper and lower inner-lip midpoints (13 and 14 in MediaPipe's mesh)
-
-
-def mouth_opening(landmarks: np.ndarray, reference: MouthReference) -> np.ndarray:
+def mouth_opening(landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopology) -> np.ndarray:
     """Inner-lip distance after the rigid head pose is removed, in inter-ocular units, so that nodding does not leak in.
 
-    Each frame is aligned to the reference by a similarity transform of its rigid points (Umeyama 1991). The distance is
-    taken in space, where it does not depend on the head's rotation; in the picture a nod would shorten it.
+    Each frame is aligned to the head shape by a similarity transform of the topology's stable points (Umeyama 1991).
+    The distance is taken in space, where it does not depend on the head's rotation; in the picture a nod would shorten
+    it. Inter-ocular is the distance of the outer eye corners.
 
     Args:
         landmarks: [T, K, 3] px.
+        shape: [K, 3] landmarks of the same head, any unit and axes; one shape for all tracks that are compared.
 
     Returns:
         [T]; NaN where the frame has no face.
     """
-    upper, lower = reference.inner_lips
-    eye_distance = np.linalg.norm(np.subtract(*reference.points[list(reference.eyes)]))
+    rigidity = np.zeros(len(shape))
+    rigidity[list(topology.stable)] = 1.0
+    eye_distance = np.linalg.norm(shape[topology.left_outer_eye_corner] - shape[topology.right_outer_eye_corner])
     opening = np.full(len(landmarks), np.nan)
     for index in np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2))):
         points = landmarks[index].astype(np.float64)
-        _, scale, _ = align_rigidly(points, reference.points, reference.rigidity)
-        opening[index] = scale * np.linalg.norm(points[upper] - points[lower]) / eye_distance
+        _, scale, _ = align_rigidly(points, shape, rigidity)
+        gap = points[topology.upper_inner_lip] - points[topology.lower_inner_lip]
+        opening[index] = scale * np.linalg.norm(gap) / eye_distance
     return opening
 
 
