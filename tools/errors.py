@@ -43,3 +43,7 @@ class OutputError(UserError):
 
 class LandmarkBackendError(UserError):
     """A landmark back end that was asked for by name is not installed, or its weights cannot be had."""
+
+
+class UnusableClipError(UserError):
+    """A video that opens but cannot become an avatar: no face, too short, face too small."""

@@ -36,10 +36,24 @@ class FaceTopology:
     """As `left_iris`."""
     chin: int
     """Lowest point of the chin."""
+    jaw: tuple[int, ...]
+    """Chin, jaw line, cheeks beside the mouth and the upper lip's skin: what moves with speech besides the lips."""
     face_oval: tuple[int, ...]
     """Ring around the face."""
     stable: tuple[int, ...]
     """Points that hardly move with speech and expression: nose bridge, forehead, temples, eye corners."""
+
+    @property
+    def lower_face(self) -> tuple[int, ...]:
+        """What speech moves."""
+        return self.lips + self.jaw
+
+    @property
+    def upper_face(self) -> tuple[int, ...]:
+        """Eyes, brows and gaze: what speech does not move."""
+        return (
+            *self.left_eye, *self.right_eye, *self.left_brow, *self.right_brow, *self.left_iris, *self.right_iris
+        )
 
     @property
     def lips(self) -> tuple[int, ...]:
@@ -63,6 +77,12 @@ MEDIAPIPE_478 = FaceTopology(
     left_iris=(473, 474, 475, 476, 477),
     right_iris=(468, 469, 470, 471, 472),
     chin=152,
+    jaw=(
+        *(152, 148, 377, 176, 400, 149, 378, 150, 379, 136, 365, 172, 397, 58, 288),  # jaw line
+        *(199, 200, 18, 83, 313, 182, 406, 106, 335, 204, 424, 43, 273, 202, 422),  # chin
+        *(57, 287, 212, 432, 216, 436, 205, 425, 206, 426, 50, 280, 187, 411, 207, 427, 214, 434),  # cheeks
+        *(2, 164, 97, 326),  # between nose and mouth
+    ),
     face_oval=(
         *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
         *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
@@ -91,6 +111,7 @@ IBUG_68 = FaceTopology(
     left_iris=(),
     right_iris=(),
     chin=8,
+    jaw=(*range(3, 14), 31, 33, 35),
     face_oval=(*range(17), *range(26, 16, -1)),
     stable=(27, 28, 29, 30, 0, 16, 36, 39, 42, 45),  # this mark-up has no forehead; 0 and 16 are the temples
 )

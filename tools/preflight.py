@@ -1,0 +1,102 @@
+"""What is wrong with a clip, in plain words, before any long work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tools.errors import UnusableClipError
+from tools.landmarks import LandmarkDetector
+from tools.video import VideoInfo, read_frames
+
+MINIMUM_SECONDS = 3.0
+MINIMUM_FACE_PX = 48
+SMALL_FACE_PX = 120
+"""Faces (height, source px) under the first are refused, under the second warned about."""
+SAMPLES = 8
+CUT_LEVELS = 24.0
+"""Mean change of a thumbnail's grey levels from one frame to the next that only a cut makes..."""
+CUT_FACE_SHARE = 0.25
+"""...when the face jumps by this share of its height as well."""
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """Which face of a clip is meant."""
+
+    centre: np.ndarray  # [2] source px, in the first sample it was seen in
+    height: float  # source px
+    faces: int  # most faces seen in one frame
+
+
+def check_length(info: VideoInfo) -> None:
+    """
+    Raises:
+        UnusableClipError: too short to learn a face from.
+    """
+    if info.duration_s < MINIMUM_SECONDS:
+        raise UnusableClipError(
+            f"{info.path} is {info.duration_s:.1f} s long ({info.frame_count} frames): "
+            f"give a clip of at least {MINIMUM_SECONDS:.0f} s, 20 s or more for good lips"
+        )
+
+
+def choose_face(info: VideoInfo, detector: LandmarkDetector, face: int) -> FaceChoice:
+    """The `face`-th largest face (1: the largest) of a few frames spread over the clip.
+
+    Args:
+        detector: a still-image detector for several faces.
+
+    Raises:
+        UnusableClipError: no face, fewer faces than asked for, or a face too small.
+    """
+    sightings: list[list[np.ndarray]] = []
+    for start in np.linspace(0, info.frame_count - 1, min(SAMPLES, info.frame_count)).astype(int):
+        for frame in read_frames(info, int(start), 1):
+            sightings.append(detector.detect(frame))
+    most = max((len(faces) for faces in sightings), default=0)
+    if most == 0:
+        raise UnusableClipError(f"no face found in {info.path}: give a clip in which one person faces the camera")
+    if most < face:
+        raise UnusableClipError(f"{info.path} shows {most} face(s), --face {face} asked for: give 1 to {most}")
+    chosen = next(faces[face - 1] for faces in sightings if len(faces) >= face)
+    height = float(np.ptp(chosen[:, 1]))
+    if height < MINIMUM_FACE_PX:
+        raise UnusableClipError(
+            f"the face in {info.path} is {height:.0f} px high: give a closer view, at least {MINIMUM_FACE_PX} px"
+        )
+    return FaceChoice(chosen[:, :2].mean(0), height, most)
+
+
+def findings(info: VideoInfo, choice: FaceChoice, landmarks: np.ndarray, changes: np.ndarray) -> tuple[str, ...]:
+    """Plain sentences about what may harm the result.
+
+    Args:
+        landmarks: [F, K, 3] source px, NaN where the face is missing.
+        changes: [F] mean change of the thumbnail's grey levels against the frame before.
+    """
+    found = np.isfinite(landmarks[:, 0, 0])
+    lines = []
+    if choice.faces > 1:
+        lines.append(f"{choice.faces} faces in the picture: the avatar is made from one of them (see --face)")
+    if choice.height < SMALL_FACE_PX:
+        lines.append(f"the face is only {choice.height:.0f} px high: expect a soft result, a closer view is better")
+    if not found.all():
+        lines.append(f"no face in {int((~found).sum())} of {len(found)} frames: they are skipped")
+    cuts = _cuts(landmarks, changes, choice.height)
+    if len(cuts):
+        times = ", ".join(f"{float(cut / info.fps):.1f} s" for cut in cuts[:5])
+        lines.append(f"{len(cuts)} cut(s) at {times}: give one continuous take for a steady result")
+    if info.duration_s < 8:
+        lines.append(f"the clip is {info.duration_s:.1f} s long: 20 s or more give better lips")
+    if info.is_variable_rate:
+        lines.append(f"the frame rate varies: the clip is treated as {float(info.fps):.2f} frames/s")
+    return tuple(lines)
+
+
+def _cuts(landmarks: np.ndarray, changes: np.ndarray, height: float) -> np.ndarray:
+    centres = landmarks[:, :, :2].mean(1)
+    jumps = np.linalg.norm(np.diff(centres, axis=0, prepend=centres[:1]), axis=1)
+    appears = np.isfinite(jumps)
+    return np.flatnonzero((changes > CUT_LEVELS) & (~appears | (np.nan_to_num(jumps) > CUT_FACE_SHARE * height)))
