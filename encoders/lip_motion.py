@@ -46,6 +46,8 @@ class LipMotionSettings:
     """Largest factor by which the predicted opening is raised."""
     minimum_correlation: float = 0.2
     """Cross-validated correlation under which the opening is not raised: a louder guess is no better."""
+    closure: float = 0.5
+    """How far the mouth is drawn to its closed shape where the encoder hears a /p b m/ closure, in [0, 1]."""
     maximum_frames: int = 1500
     """Frames that the regression keeps; longer clips are thinned evenly."""
     pause_s: float = 0.24
@@ -147,8 +149,10 @@ class LipMotionPredictor:
         windows = _windows(_inputs(rows), self.feature_mean, self.feature_scale, self.settings.window_s, self.fps)[core]
         codes = self.code_mean + kernel(windows, self.support, self.settings.regression) @ self.weights
         codes = np.clip(codes, *self.code_range)
-        speaking = _speech_presence(rows[:, -1], self.fps, self.settings)[core, None]
-        return (self.closed_code + speaking * (codes - self.closed_code)).astype(np.float32)
+        speech = SpeechFeatureTrack(rows, self.fps)
+        openness = _speech_presence(speech.voice_activity, self.fps, self.settings)
+        openness *= 1.0 - self.settings.closure * speech.articulation[:, 2]
+        return (self.closed_code + openness[core, None] * (codes - self.closed_code)).astype(np.float32)
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """The state for a safetensors file."""

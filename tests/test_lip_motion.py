@@ -40,6 +40,7 @@ class Talker:
 def talker(frames: int = 500, drift: float = 0.0, seed: int = 0, fps: Fraction = FPS) -> Talker:
     random = np.random.default_rng(seed)
     inputs = smooth_noise(random, frames, EMBEDDING + 3, 1.5)
+    inputs[:, -1] = 0.0  # no /p b m/ closures
     extra = np.stack([np.zeros(frames), np.ones(frames)], axis=1)
     features = np.concatenate([inputs, extra], axis=1).astype(np.float32)
     mixing = random.standard_normal((EMBEDDING + 3, CODES)) / np.sqrt(EMBEDDING + 3)
@@ -169,6 +170,21 @@ def test_the_mouth_closes_in_silence_and_only_there() -> None:
     share = end[np.abs(start) > 0.3] / start[np.abs(start) > 0.3]
     assert (share >= -1e-3).all() and (share <= 1 + 1e-3).all()
     assert (np.diff(share) <= 1e-3).all()
+
+
+def test_lips_are_drawn_together_at_a_heard_closure() -> None:
+    example = talker()
+    predictor = LipMotionPredictor.fit(example.speech, example.codes, example.codes[:, 0])
+    firm, loose = (
+        dataclasses.replace(predictor, settings=LipMotionSettings(closure=closure)) for closure in (0.5, 0.0)
+    )
+    features = example.speech.features.copy()
+    features[100:103, EMBEDDING + 2] = 1.0
+    speech = SpeechFeatureTrack(features, FPS)
+    free, drawn = loose.predict(speech), firm.predict(speech)
+    halfway = 0.5 * (free[100:103] + predictor.closed_code)
+    np.testing.assert_allclose(drawn[100:103], halfway, atol=1e-5)
+    np.testing.assert_array_equal(np.delete(drawn, range(100, 103), axis=0), np.delete(free, range(100, 103), axis=0))
 
 
 def test_a_stop_gap_does_not_close_the_mouth() -> None:
