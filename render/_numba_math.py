@@ -13,7 +13,7 @@ EXPONENT_STEPS = 8
 """The argument of `exp2_scaled` is the true exponent over this: three squarings of a polynomial that is good on [-1, 0]
 reach down to 2^-8, and with it to every alpha that is not skipped (log2(1 / 255) = -7.99)."""
 
-# Polynomials of least maximal error, by iteratively reweighted least squares on 4001 nodes: 2^x on [-1, 0] with relative
+# Polynomials of least maximal error, by reweighted least squares on 4001 nodes: 2^x on [-1, 0] with relative
 # error 7.5e-8, which the squarings multiply by eight, and log2(1 + u) / u on [0, 1], error of the logarithm 3.1e-7.
 _E0, _E1, _E2, _E3, _E4, _E5 = (
     np.float32(c) for c in (0.99999994, 0.69314224, 0.24017219, 0.05527972, 0.009188611, 0.00093878794)

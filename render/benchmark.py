@@ -63,7 +63,7 @@ def run_benchmark(config: BenchmarkConfig) -> Iterator[BenchmarkRow]:
 
 
 def head_like_scene(count: int, size: int, device: str = "cpu") -> tuple[Gaussians, Camera]:
-    """Gaussians like those of a fitted head, as leaves that ask for gradients, and a camera that sees all of them.
+    """Gaussians like those of a fitted head, as leaves that ask for gradients, and a camera before them.
 
     Three quarters lie on an ellipsoid, the rest inside of it; it covers 60 % of the image, and standard deviations are
     1.5 to 4 px in an image of 512 px.

@@ -14,9 +14,7 @@ def test_the_scene_is_like_a_head_at_any_size() -> None:
         gaussians, camera = head_like_scene(20_000, size)
         with torch.no_grad():
             covered = rasterize(gaussians, camera).alpha > 0.1
-        assert 0.45 < covered.float().mean() < 0.7
-        border = torch.cat([covered[0], covered[-1], covered[:, 0], covered[:, -1]])
-        assert not border.any()
+        assert 0.5 < covered.float().mean() < 0.7
 
 
 def test_one_row_per_combination_and_threads_are_put_back() -> None:
