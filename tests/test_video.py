@@ -263,6 +263,7 @@ def test_a_clip_that_does_not_name_its_matrix_is_read_as_players_do(tmp_path: Pa
     small = write_clip(tmp_path / "small.mp4", grid(1, Fraction(25)))
     large = write_clip(tmp_path / "large.mp4", grid(1, Fraction(25)), pictures=[np.zeros((720, 406, 3), np.uint8)])
     assert (probe(small).color_matrix, probe(large).color_matrix) == ("bt601", "bt709")
+    assert (probe(small).output_matrix, probe(large).output_matrix) == ("bt601", "bt709")
 
 
 def pq_code(nits: float) -> float:

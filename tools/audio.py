@@ -21,6 +21,8 @@ from tools.media import SoundTrack, first_sound_track, sound_before_picture
 SAMPLE_RATE = 16_000
 """Samples per second that the speech encoders take."""
 
+INT32_FULL_SCALE = np.float32(2**31)
+
 
 @dataclass(frozen=True)
 class Waveform:
@@ -59,8 +61,7 @@ def probe_audio(path: Path | str) -> AudioInfo:
     """
     path = Path(path)
     track = first_sound_track(path)
-    blocks = _decoded(path, track, track.sample_rate, np.dtype(np.int16), block_samples=1 << 18)
-    count = sum(len(block) for block in blocks)
+    count = sum(len(block) for block in _decoded(path, track, track.sample_rate, block_samples=1 << 18))
     return AudioInfo(path, Fraction(count, track.sample_rate), track.sample_rate, track.channels, track.codec)
 
 
@@ -80,10 +81,8 @@ def read_audio_blocks(path: Path | str, block_s: float) -> Iterator[Waveform]:
     """
     path = Path(path)
     block_samples = max(1, round(block_s * SAMPLE_RATE))
-    for samples in _decoded(path, first_sound_track(path), SAMPLE_RATE, np.dtype(np.float32), block_samples):
-        # Resampling overshoots full scale by a little, and float files may hold anything.
-        finite = np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
-        yield Waveform(np.clip(finite, -1.0, 1.0, out=finite), SAMPLE_RATE)
+    for samples in _decoded(path, first_sound_track(path), SAMPLE_RATE, block_samples):
+        yield Waveform(samples.astype(np.float32) / INT32_FULL_SCALE, SAMPLE_RATE)
 
 
 def frame_count(duration_s: Fraction, fps: Fraction) -> int:
@@ -91,24 +90,23 @@ def frame_count(duration_s: Fraction, fps: Fraction) -> int:
     return round(Fraction(duration_s) * fps)
 
 
-def _decoded(
-    path: Path, track: SoundTrack, sample_rate: int, dtype: np.dtype, block_samples: int
-) -> Iterator[np.ndarray]:
-    """The track from time 0 on, mixed to mono, in blocks."""
-    shift = sound_before_picture(path)
-    sample_format = {"f": "f32le", "i": "s16le"}[dtype.kind]
+def _decoded(path: Path, track: SoundTrack, sample_rate: int, block_samples: int) -> Iterator[np.ndarray]:
+    """The track from time 0 on, mixed to mono: int32 in blocks.
+
+    Whole numbers, since only for them does ffmpeg scale a mix of several channels so that it cannot clip.
+    """
     output = (
-        ffmpeg.input(media_url(path), itsoffset=f"{-float(shift):.6f}")[str(track.stream_index)]
+        ffmpeg.input(media_url(path), itsoffset=f"{-float(sound_before_picture(path)):.6f}")[str(track.stream_index)]
         # Fills gaps between time stamps with silence, and the start up to time 0; cuts what lies before it.
         .filter("aresample", sample_rate, **{"async": 1, "first_pts": 0})
-        .filter("aformat", channel_layouts="mono")
-        .output("pipe:", format=sample_format)
+        .filter("aformat", channel_layouts="mono", sample_fmts="s32")
+        .output("pipe:", format="s32le")
     )
     received = False
     try:
-        for block in read_blocks(output, block_samples * dtype.itemsize):
+        for block in read_blocks(output, block_samples * np.dtype(np.int32).itemsize):
             received = True
-            yield np.frombuffer(block, dtype)
+            yield np.frombuffer(block, "<i4")
     except FfmpegFailure as failure:
         raise DamagedMediaError(f"the sound of {path} cannot be decoded ({failure}): export it again") from failure
     if not received:

@@ -42,8 +42,8 @@ class BackgroundPlate:
     def finish(self) -> np.ndarray:
         """The plate: uint8 RGB [H, W, 3].
 
-        Pixels that were hidden in every frame are inpainted from their surroundings (Telea 2004, `cv2.inpaint`); with
-        no background at all, as in a close-up, the plate is neutral grey.
+        Pixels that were hidden in every frame are inpainted from their surroundings (Bertalmio et al. 2001,
+        `cv2.inpaint`); with no background at all, as in a close-up, the plate is neutral grey.
 
         Raises:
             ValueError: no frame was added.
@@ -65,6 +65,6 @@ def _inpainted(plate: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     # Hidden pixels of the plate are black, so dividing by the known share leaves the average of the known ones.
     colors = cv2.resize(plate.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     small = np.round(colors / np.maximum(known, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
-    filled = cv2.inpaint(small, (known == 0).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    filled = cv2.inpaint(small, (known == 0).astype(np.uint8), 3, cv2.INPAINT_NS)
     filled = cv2.resize(filled, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.where(hidden[..., None], filled, plate)

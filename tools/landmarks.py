@@ -94,10 +94,10 @@ class MediaPipeLandmarks:
     By default frames are taken for a video in order: a face found is followed from frame to frame. With `still` every
     frame is searched anew.
 
-    The face mesh's own detector overlooks faces narrower than about a tenth of the frame's longer side. When it finds
-    none, the long-range detector looks at squares of the frame (it finds faces down to 6 % of the shorter side), and
-    the mesh is run in a window around each; following a video, the window then stays around the largest face until
-    that face leaves it.
+    The face mesh's own detector overlooks faces narrower than a tenth of the frame's longer side. So when it finds
+    none (with `still`, also when it finds fewer than `max_faces`), the long-range detector looks at squares of the
+    frame, where it finds faces down to 6 % of the shorter side, and the mesh is run in a window around each. Following
+    a video, the window then stays around the largest face until that face leaves it.
     """
 
     topology = MEDIAPIPE_478
@@ -147,11 +147,12 @@ class MediaPipeLandmarks:
                 return faces
             self._look_at(None)
         faces = self._run_mesh(frame, whole)
-        return faces or self._look_closer(frame)
+        wants_more = self._still and len(faces) < self._max_faces
+        return self._look_closer(frame, faces) if wants_more or not faces else faces
 
-    def _look_closer(self, frame: np.ndarray) -> list[np.ndarray]:
-        """Landmarks of faces too small for the mesh's own detector."""
-        found: list[np.ndarray] = []
+    def _look_closer(self, frame: np.ndarray, faces: list[np.ndarray]) -> list[np.ndarray]:
+        """These faces, and those that are too small for the mesh's own detector."""
+        found = list(faces)
         for window in self._windows_around_faces(frame)[: self._max_faces]:
             self._look_at(window)
             for face in self._run_mesh(frame, window):

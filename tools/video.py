@@ -89,6 +89,11 @@ class VideoInfo:
     is_indexed: bool
     """The container lets a reader jump to the key frame before any frame."""
 
+    @property
+    def output_matrix(self) -> Literal["bt601", "bt709"]:
+        """For `EncodeSettings.color_matrix`: new pictures then look like this clip's even in players that guess."""
+        return "bt601" if self.color_matrix == "bt601" else "bt709"
+
 
 def probe(path: Path | str) -> VideoInfo:
     """Reads a video's properties: every packet is counted, one picture is decoded.
