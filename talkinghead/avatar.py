@@ -1,0 +1,255 @@
+"""The avatar folder: everything that `speak` needs of a person, in open formats and without pickle.
+
+avatar.json                 facts, sizes and checksums
+gaussians.ply               the Gaussians; any splat viewer opens it
+motion.safetensors          motion fields
+speech_encoder.safetensors  speech encoder ("encoder.") and the lip-motion predictor fitted on it ("lips.")
+tracks.safetensors          pose, expression and landmarks of every source frame
+background.png              the crop without the person
+source.mp4                  the footage, stream-copied
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from encoders.errors import LipMotionFitError
+from encoders.lip_motion import LipMotionPredictor
+from encoders.phones import ARTICULATORS
+from encoders.speech import SpeechEncoder
+from render.head_model import PER_GAUSSIAN, HeadModel, Intrinsics, empty_head_model
+from talkinghead.errors import DamagedAvatarError, NotAnAvatarError
+from talkinghead.folder_swap import replaced_folder, restore_interrupted_swap
+from talkinghead.gaussians_ply import read_gaussians, write_gaussians
+from talkinghead.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    AvatarManifest,
+    FileRecord,
+    read_manifest,
+    write_manifest,
+)
+from talkinghead.source_tracks import SourceTracks, read_tracks, write_tracks
+from talkinghead.tensor_files import check_shapes, read_tensors, write_tensors
+from tools.errors import OutputError
+from tools.tracked_clip import TOPOLOGIES
+from tools.video import VideoInfo, probe, stream_copy
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Avatar",
+    "AvatarManifest",
+    "SourceTracks",
+    "check_destination",
+    "check_folder",
+    "load_avatar",
+    "save_avatar",
+]
+
+GAUSSIANS, MOTION, SPEECH = "gaussians.ply", "motion.safetensors", "speech_encoder.safetensors"
+TRACKS, BACKGROUND, SOURCE = "tracks.safetensors", "background.png", "source.mp4"
+PNG_SIZE_OFFSETS = (16, 20)
+"""Where a PNG's header holds width and height, 4 bytes each (ISO/IEC 15948, 11.2.2)."""
+FILES = (GAUSSIANS, MOTION, SPEECH, TRACKS, BACKGROUND, SOURCE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Avatar:
+    """A person, ready to speak."""
+
+    manifest: AvatarManifest
+    model: HeadModel
+    lips: LipMotionPredictor
+    encoder: SpeechEncoder
+    tracks: SourceTracks
+    background: np.ndarray  # [R, R, 3] uint8 RGB
+    path: Path | None = None  # None until it is saved
+
+    def source_video(self) -> VideoInfo:
+        """The footage in the folder.
+
+        Raises:
+            DamagedAvatarError: it is not the video that was fitted.
+            UserError: it cannot be read, see `tools.video.probe`.
+        """
+        assert self.path is not None, "save the avatar first"
+        info, facts = probe(self.path / SOURCE), self.manifest
+        found = (info.width, info.height, info.fps, info.frame_count)
+        expected = (facts.width, facts.height, facts.fps, facts.frame_count)
+        if found != expected:
+            was, should = (f"{size[0]}x{size[1]} px, {size[3]} frames at {size[2]}/s" for size in (found, expected))
+            raise DamagedAvatarError(info.path, f"has {was}, expected {should}")
+        return info
+
+
+def check_destination(destination: Path) -> None:
+    """Whether an avatar may be written there; for a check before long work.
+
+    Raises:
+        OutputError: no such parent folder, no permission, a file, or a folder that holds something else than an avatar.
+    """
+    parent = destination.resolve().parent
+    if not parent.is_dir():
+        raise OutputError(f"cannot write {destination}: {parent} is not a folder; create it first")
+    probe_file = parent / f".{destination.name}.writable"
+    try:
+        probe_file.touch()
+        probe_file.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {destination}: {error.strerror}; choose another place with -o") from error
+    if destination.is_dir():
+        if any(destination.iterdir()) and not (destination / MANIFEST_NAME).exists():
+            raise OutputError(f"cannot write {destination}: the folder holds other files; choose another name with -o")
+    elif destination.exists():
+        raise OutputError(f"cannot write {destination}: it is a file, and an avatar is a folder; choose another name")
+
+
+def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: Sequence[Path] = ()) -> Avatar:
+    """Writes the folder as a whole: an avatar that stood there stays until the new one is complete, see `folder_swap`.
+
+    Args:
+        source_video: the footage, copied without decoding.
+        extras: more files to copy in, such as the report.
+
+    Returns:
+        The avatar with its path.
+
+    Raises:
+        OutputError: see `check_destination`; the disk is full; the footage cannot be copied.
+    """
+    check_destination(destination)
+    with replaced_folder(destination) as folder:
+        write_gaussians(avatar.model, folder / GAUSSIANS)
+        write_tensors(folder / MOTION, _motion_state(avatar.model))
+        speech = {f"lips.{name}": tensor for name, tensor in avatar.lips.to_tensors().items()}
+        speech |= {f"encoder.{name}": tensor for name, tensor in avatar.encoder.state_dict().items()}
+        write_tensors(folder / SPEECH, speech)
+        write_tracks(avatar.tracks, folder / TRACKS)
+        _, png = cv2.imencode(".png", avatar.background[..., ::-1])
+        (folder / BACKGROUND).write_bytes(png.tobytes())
+        stream_copy(source_video, folder / SOURCE)
+        for extra in extras:
+            shutil.copyfile(extra, folder / extra.name)
+        write_manifest(avatar.manifest, {name: FileRecord.of(folder / name) for name in FILES}, folder)
+    return replace(avatar, path=destination)
+
+
+def load_avatar(path: Path | str) -> Avatar:
+    """Reads an avatar folder. Nothing outside of the folder is opened, and sizes are checked before memory is taken.
+
+    Raises:
+        NotAnAvatarError: there is no avatar folder.
+        NewerAvatarError: its format is newer than this release.
+        DamagedAvatarError: a file is missing, cut off or changed, or the files disagree.
+    """
+    folder = Path(path)
+    manifest = check_folder(folder)
+    encoder, lips = _read_speech(folder / SPEECH, manifest)
+    landmarks, upper = TOPOLOGIES[manifest.topology].count, manifest.codes - lips.code_mean.size
+    return Avatar(
+        manifest=manifest,
+        model=_read_model(folder, manifest),
+        lips=lips,
+        encoder=encoder,
+        tracks=read_tracks(folder / TRACKS, manifest.frame_count, landmarks, lips.code_mean.size, upper),
+        background=_read_background(folder / BACKGROUND, manifest.crop.resolution),
+        path=folder,
+    )
+
+
+def check_folder(folder: Path) -> AvatarManifest:
+    """The facts of an avatar whose files are all there and as they were written. Raises as `load_avatar`."""
+    restore_interrupted_swap(folder)
+    if not folder.exists():
+        raise NotAnAvatarError(f"{folder} does not exist: make an avatar with 'talkinghead fit VIDEO -o {folder}'")
+    if not folder.is_dir():
+        raise NotAnAvatarError(f"{folder} is a file, and an avatar is a folder: make one with 'talkinghead fit VIDEO'")
+    if not (folder / MANIFEST_NAME).is_file():
+        raise NotAnAvatarError(f"{folder} has no {MANIFEST_NAME}: give a folder that 'talkinghead fit' made")
+    try:
+        manifest, records = read_manifest(folder / MANIFEST_NAME)
+        if set(records) != set(FILES):
+            raise DamagedAvatarError(folder / MANIFEST_NAME, f"does not list {', '.join(FILES)}")
+        for name in FILES:
+            _check_file(folder / name, records[name])
+    except OSError as error:
+        raise DamagedAvatarError(folder, f"cannot be read ({error.strerror})") from error
+    return manifest
+
+
+def _check_file(path: Path, record: FileRecord) -> None:
+    if not path.is_file():
+        raise DamagedAvatarError(path, "is missing")
+    size = path.stat().st_size
+    if size != record.size:
+        raise DamagedAvatarError(path, f"has {size} bytes instead of {record.size}")
+    if FileRecord.of(path) != record:
+        raise DamagedAvatarError(path, "has changed since it was written")
+
+
+def _motion_state(model: HeadModel) -> dict[str, torch.Tensor]:
+    """The model's state without what the PLY file holds."""
+    return {name: tensor for name, tensor in model.state_dict().items() if name.split(".")[1] not in PER_GAUSSIAN}
+
+
+def _read_model(folder: Path, manifest: AvatarManifest) -> HeadModel:
+    counts = (manifest.face, manifest.body, manifest.mouth)
+    intrinsics = Intrinsics(manifest.focal_px, manifest.crop.resolution)
+    with torch.device("meta"):  # shapes without memory
+        model = empty_head_model(*counts, manifest.codes, manifest.extent, intrinsics, manifest.field)
+    state = read_tensors(folder / MOTION, _motion_state(model))
+    for branch, parameters in read_gaussians(folder / GAUSSIANS, counts).items():
+        state |= {f"{branch}.{name}": tensor for name, tensor in parameters.items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _read_speech(path: Path, manifest: AvatarManifest) -> tuple[SpeechEncoder, LipMotionPredictor]:
+    with torch.device("meta"):
+        encoder = SpeechEncoder()
+    encoder.load_state_dict(read_tensors(path, encoder.state_dict(), "encoder."), assign=True)
+    tensors = read_tensors(path, None, "lips.")
+    try:
+        lips = LipMotionPredictor.from_tensors(tensors)
+    except (LipMotionFitError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise DamagedAvatarError(path, f"holds no lip-motion predictor ({error})") from error
+    if lips.fps != manifest.fps:
+        raise DamagedAvatarError(path, f"was fitted at {lips.fps} frames/s, and {SOURCE} has {manifest.fps}")
+    _check_predictor(path, lips, encoder.embedding_size + len(ARTICULATORS))
+    return encoder.eval().requires_grad_(False), lips
+
+
+def _check_predictor(path: Path, lips: LipMotionPredictor, inputs: int) -> None:
+    """Whether the predictor's arrays fit one another and the encoder's `inputs` columns."""
+    rows, width = lips.support.shape if lips.support.ndim == 2 else (0, 0)
+    codes = lips.code_mean.size
+    expected = {
+        "feature_mean": [inputs],
+        "feature_scale": [inputs],
+        "support": [rows, width],
+        "weights": [rows, codes],
+        "code_mean": [codes],
+        "code_range": [2, codes],
+        "closed_code": [codes],
+    }
+    check_shapes(path, {name: list(getattr(lips, name).shape) for name in expected}, expected)
+    if width % inputs:
+        raise DamagedAvatarError(path, f"holds windows of {width} numbers, expected a multiple of {inputs}")
+
+
+def _read_background(path: Path, resolution: int) -> np.ndarray:
+    encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    size = tuple(int.from_bytes(encoded[first : first + 4].tobytes(), "big") for first in PNG_SIZE_OFFSETS)
+    if size != (resolution, resolution):
+        raise DamagedAvatarError(path, f"is no picture of {resolution}x{resolution} px")
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise DamagedAvatarError(path, "cannot be decoded")
+    return np.ascontiguousarray(picture[..., ::-1])

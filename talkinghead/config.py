@@ -1,0 +1,55 @@
+"""What a user may choose. A field's docstring is its --help text; nothing heavy is imported, so --help is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Preset = Literal["fast", "standard", "best"]
+Backend = Literal["auto", "torch", "numba", "gsplat"]
+LandmarkBackend = Literal["mediapipe", "face-alignment"]
+EVALUATION_HOLDOUT = 0.2
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How an avatar is learned."""
+
+    preset: Preset = "standard"
+    """Time or quality: how long the head is fitted (see the README for the figures)."""
+    seed: int = 0
+    """Everything random follows from it: on a CPU the same seed gives the same avatar."""
+    holdout: float = 0.0
+    """Share of the clip, at its end and 30 s at most, that is kept out of the fit for `evaluate`: 0 to 0.5."""
+    resolution: int = 512
+    """Side of the square around the face that is learned, px; a smaller face is not enlarged."""
+    face: int = 1
+    """Which face, when several are seen: 1 is the largest."""
+    landmarks: LandmarkBackend = "mediapipe"
+    """What finds the face: MediaPipe comes with the package, face-alignment fetches weights on first use."""
+    backend: Backend = "auto"
+    """Rasterizer: auto takes the fastest that runs here (see `talkinghead doctor`)."""
+    restart: bool = False
+    """Begin anew: use neither the tracking nor the unfinished fit that an earlier run left beside the avatar."""
+
+
+@dataclass(frozen=True)
+class SpeakConfig:
+    """How the video is made."""
+
+    backend: Backend = "auto"
+    """Rasterizer: auto takes the fastest that runs here (see `talkinghead doctor`)."""
+    codec: Literal["libx264", "libx265"] = "libx264"
+    """Video encoder: H.264 plays everywhere, H.265 is smaller."""
+    crf: int = 16
+    """Constant rate factor: 0 is lossless, 16 looks like the original, 23 is visibly compressed; 51 is the most."""
+    effort: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
+    """Encoding effort: slower makes smaller files of the same quality."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How an avatar is measured."""
+
+    fit: FitConfig = field(default_factory=lambda: FitConfig(holdout=EVALUATION_HOLDOUT))
+    """How a video is fitted first; an avatar is measured as it is."""

@@ -1,0 +1,26 @@
+"""What can be wrong with an avatar folder or with where results shall go; the command line prints the one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.errors import UserError
+
+
+class NotAnAvatarError(UserError):
+    """The path is missing, is a file, or is a folder without an avatar in it."""
+
+
+class DamagedAvatarError(UserError):
+    """A file of an avatar folder is missing, cut off, changed, or at odds with the others."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} {reason}: copy the avatar again from where it was made, or fit it anew")
+
+
+class NewerAvatarError(UserError):
+    """An avatar folder in a format that came after this release."""
+
+
+class OutputExistsError(UserError):
+    """The output is there already, and to overwrite it was not asked for."""

@@ -1,0 +1,161 @@
+"""avatar.json: the facts of an avatar, with the size and SHA-256 of every other file, and of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from render.motion import MotionFieldConfig
+from talkinghead.errors import DamagedAvatarError, NewerAvatarError
+from tools.tracked_clip import TOPOLOGIES, CropBox
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "avatar.json"
+MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 65_536, 4_096
+"""Far above anything useful: what is larger is no avatar, and must not be allocated."""
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class AvatarManifest:
+    """The facts of an avatar.
+
+    Raises:
+        ValueError: numbers that no avatar can have, or that contradict one another.
+    """
+
+    format_version: int
+    talkinghead_version: str
+    created: str  # ISO 8601, UTC
+    source_name: str
+    source_sha256: str
+    fps: Fraction
+    width: int  # of source.mp4 as displayed, px
+    height: int
+    frame_count: int
+    fitted_frames: int  # frames [0, fitted_frames) were fitted
+    crop: CropBox
+    focal_px: float  # in crop pixels
+    topology: str
+    speech_encoder: str
+    preset: str
+    seed: int
+    face: int  # Gaussians of the branch
+    body: int
+    mouth: int
+    codes: int  # length of the expression code
+    extent: float  # half side of the motion fields' planes, head units
+    field: MotionFieldConfig
+    findings: tuple[str, ...]  # what the preflight found
+
+    def __post_init__(self) -> None:
+        largest_crop = min(self.width, self.height)
+        limits = {
+            "fps": (self.fps, Fraction(1, 1000), 10_000),
+            "width": (self.width, 1, LARGEST_SIDE),
+            "height": (self.height, 1, LARGEST_SIDE),
+            "frame_count": (self.frame_count, 1, 1 << 31),
+            "fitted_frames": (self.fitted_frames, 1, self.frame_count),
+            "crop.side": (self.crop.side, 1, largest_crop),
+            "crop.resolution": (self.crop.resolution, 1, LARGEST_SIDE),
+            "crop.left": (self.crop.left, 0, self.width - self.crop.side),
+            "crop.top": (self.crop.top, 0, self.height - self.crop.side),
+            "focal_px": (self.focal_px, 1e-3, 1e9),
+            "face": (self.face, 1, MOST_GAUSSIANS),
+            "body": (self.body, 0, MOST_GAUSSIANS),
+            "mouth": (self.mouth, 0, MOST_GAUSSIANS),
+            "codes": (self.codes, 1, MOST_CODES),
+            "extent": (self.extent, 1e-6, 1e6),
+            **{f"field.{name}": (size, 1, LARGEST_NETWORK) for name, size in dataclasses.asdict(self.field).items()},
+        }
+        for name, (value, least, most) in limits.items():
+            if not least <= value <= most:  # also refuses NaN
+                raise ValueError(f"expected {name} from {least} to {most}, got {value}")
+        if self.topology not in TOPOLOGIES:
+            raise ValueError(f"expected a topology of {', '.join(TOPOLOGIES)}, got {self.topology!r}")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file was when the avatar was written."""
+
+    size: int  # bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """Reads the file once, in constant memory."""
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+        return cls(path.stat().st_size, digest.hexdigest())
+
+
+def write_manifest(manifest: AvatarManifest, files: Mapping[str, FileRecord], folder: Path) -> None:
+    """Writes avatar.json. files: by their names in the folder."""
+    facts = {"avatar": _encode(manifest), "files": {name: _encode(record) for name, record in files.items()}}
+    text = json.dumps({"format_version": manifest.format_version, "sha256": _digest(facts), **facts}, indent=2)
+    (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(path: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
+    """The facts of an avatar, and the records of its files by name.
+
+    Raises:
+        NewerAvatarError: written by a later release in a format that this one does not know.
+        DamagedAvatarError: not what `write_manifest` wrote.
+        OSError: the file cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["format_version"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise NewerAvatarError(
+                f"{path.parent} has avatar format {version}, and this talkinghead reads {FORMAT_VERSION}: "
+                "update it (pip install --upgrade talkinghead)"
+            )
+        facts = {"avatar": content["avatar"], "files": content["files"]}
+        if version != FORMAT_VERSION or content["sha256"] != _digest(facts):
+            raise ValueError("its checksum does not match")
+        manifest = _decode(AvatarManifest, facts["avatar"])
+        return manifest, {name: _decode(FileRecord, record) for name, record in facts["files"].items()}
+    except KeyError as error:
+        raise DamagedAvatarError(path, f"lacks {error}") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise DamagedAvatarError(path, f"is damaged ({error})") from error
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _encode(value: Any) -> Any:
+    """A dataclass as plain JSON values."""
+    if dataclasses.is_dataclass(value):
+        return {item.name: _encode(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    return str(value) if isinstance(value, Fraction) else value
+
+
+def _decode(kind: Any, value: Any) -> Any:
+    """The inverse of `_encode`; a value of another type raises ValueError or TypeError."""
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if set(value) != set(hints):
+            raise ValueError(f"expected the fields {', '.join(hints)}")
+        return kind(**{name: _decode(hint, value[name]) for name, hint in hints.items()})
+    if get_origin(kind) is tuple:
+        return tuple(_decode(get_args(kind)[0], item) for item in value)
+    if kind is Fraction:
+        return Fraction(_decode(str, value))
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"expected {kind.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,26 @@
+"""What the presets mean: how many Gaussians, how large a motion network, how many steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from render.fitting import FittingConfig
+from render.motion import MotionFieldConfig
+from render.seeding import SeedingConfig
+from talkinghead.config import Preset
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The sizes and the schedule of a fit."""
+
+    fitting: FittingConfig = field(default_factory=FittingConfig)
+    seeding: SeedingConfig = field(default_factory=SeedingConfig)
+    motion: MotionFieldConfig = field(default_factory=MotionFieldConfig)
+
+
+RECIPES: dict[Preset, Recipe] = {
+    "fast": Recipe(FittingConfig(steps=600)),
+    "standard": Recipe(),
+    "best": Recipe(FittingConfig(steps=6000, cap=60_000)),
+}
