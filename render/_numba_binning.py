@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from render._numba_projection import TILE_HEIGHT, TILE_WIDTH
-from render._numba_simd import kernel
+from render._numba_simd import inlined, kernel
 
 PREFETCH_AHEAD = 3
 """Splats that the blending kernels look ahead; the member list is padded by as many entries."""
@@ -62,15 +62,21 @@ def sort_by_depth(depths):
     return order[:visible]
 
 
+@inlined
+def _tile_rect(tile_rects, splat):
+    at = splat * 4
+    return int(tile_rects[at]), int(tile_rects[at + 1]), int(tile_rects[at + 2]), int(tile_rects[at + 3])
+
+
 @kernel
 def bin_into_tiles(order, tile_rects, width, height):
     """Offsets and members of the `TileLists`: a counting sort by tile, which keeps the depth order within each tile."""
     columns, rows = (width + TILE_WIDTH - 1) // TILE_WIDTH, (height + TILE_HEIGHT - 1) // TILE_HEIGHT
     offsets = np.zeros(columns * rows + 1, np.int32)
     for splat in range(tile_rects.size // 4):
-        rect = splat * 4
-        for row in range(int(tile_rects[rect + 2]), int(tile_rects[rect + 3]) + 1):
-            for column in range(int(tile_rects[rect]), int(tile_rects[rect + 1]) + 1):
+        first_column, last_column, first_row, last_row = _tile_rect(tile_rects, splat)
+        for row in range(first_row, last_row + 1):
+            for column in range(first_column, last_column + 1):
                 offsets[row * columns + column + 1] += 1
     for tile in range(columns * rows):
         offsets[tile + 1] += offsets[tile]
@@ -79,9 +85,9 @@ def bin_into_tiles(order, tile_rects, width, height):
     members[offsets[-1] :] = 0
     place = offsets.copy()
     for splat in order:
-        rect = splat * 4
-        for row in range(int(tile_rects[rect + 2]), int(tile_rects[rect + 3]) + 1):
-            for column in range(int(tile_rects[rect]), int(tile_rects[rect + 1]) + 1):
+        first_column, last_column, first_row, last_row = _tile_rect(tile_rects, splat)
+        for row in range(first_row, last_row + 1):
+            for column in range(first_column, last_column + 1):
                 tile = row * columns + column
                 members[place[tile]] = splat
                 place[tile] += 1

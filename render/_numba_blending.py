@@ -136,13 +136,10 @@ def composite(exponent, transmittance):
     reached = (exponent >= _LOG2_ALPHA_MIN) & (transmittance > _ZERO)
     unclamped = exp2_scaled(exponent)
     alpha = minimum(unclamped, splat(_ALPHA_MAX))
-    remaining = transmittance - alpha * transmittance
+    remaining = multiply_add(-alpha, transmittance, transmittance)
     blended = reached & (remaining > _TRANSMITTANCE_MIN)
-    finished = reached & (remaining <= _TRANSMITTANCE_MIN)
     weight = select(blended, alpha * transmittance, splat(_ZERO))
-    # Subtracting the weight rather than selecting `remaining` keeps LLVM from a masked store, which the next splat's
-    # load of the same pixels would have to wait for.
-    return unclamped, alpha, blended, weight, select(finished, -transmittance, transmittance - weight)
+    return unclamped, alpha, blended, weight, select(blended, remaining, select(reached, -transmittance, transmittance))
 
 
 @kernel
@@ -183,7 +180,8 @@ def _blend_tile(tile, rows, lists, planes, image):
         first_column, last_column, first_y, last_y = splat_box(rows, row, left, top, first_row, last_row)
         for column in range(first_column, last_column + 1, LANES):
             _, across, u = column_terms(rows, row, left + column, top + first_y)
-            for pixel in range(first_y * STRIDE + column, last_y * STRIDE + column + 1, STRIDE):
+            for y in range(first_y, last_y + 1):
+                pixel = y * STRIDE + column
                 exponent = multiply_add(falloff_y * u, u, across)
                 u = u + _ONE
                 open_before = load(transmittance, pixel)

@@ -109,7 +109,8 @@ def _replay_splat(rows, row, box, planes, table, target):
     for column in range(first_column, last_column + 1, LANES):
         dx, across, u = column_terms(rows, row, left + column, top + first_y)
         column_q, column_qu = zero, zero
-        for pixel in range(first_y * STRIDE + column, last_y * STRIDE + column + 1, STRIDE):
+        for y in range(first_y, last_y + 1):
+            pixel = y * STRIDE + column
             exponent = multiply_add(falloff_y * u, u, across)
             open_before = load(transmittance, pixel)
             unclamped, alpha, blended, weight, open_after = composite(exponent, open_before)
