@@ -1,0 +1,143 @@
+"""Putting the rendered mouth, chin and neck into the source frame, so that nothing else of the frame changes.
+
+The driven jaw is not where the source's jaw was. The blended region therefore reaches from under the eyes to well below
+the chin: the source's chin disappears under rendered skin, and the rendered one is shown with its own neck. The region
+follows the pose of the head alone, so that its border neither flickers nor moves with speech.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from talkinghead.avatar import Avatar
+from tools.face_topology import FaceTopology
+from tools.tracked_clip import TOPOLOGIES, CropBox
+
+LID_MARGIN = 0.06
+"""The region begins this far under the lower lids; unit: distance from the line between the eyes to the chin..."""
+CHIN_MARGIN = 0.35
+"""...and ends this far below the chin: a jaw drops by about 0.2."""
+FEATHER = 0.01
+"""Standard deviation of the smoothing of the border, as a share of the crop's side."""
+TRIANGULATED_FRAMES = 300
+"""More frames no longer change the mean face, and memory stays independent of the clip's length."""
+RIDGE = 1e-4
+"""Pulls a landmark to the head's centre where hardly any rotation shows its depth; relative to one frame's evidence."""
+_SUBPIXEL_BITS = 4
+
+
+class BlendRegion:
+    """The region of each frame of an avatar's footage in which the render replaces the source.
+
+    Raises:
+        ValueError: no frame has landmarks.
+    """
+
+    def __init__(self, avatar: Avatar) -> None:
+        self._tracks = avatar.tracks
+        self._topology = TOPOLOGIES[avatar.manifest.topology]
+        self._focal_px, self._resolution = avatar.manifest.focal_px, avatar.manifest.crop.resolution
+        seen = np.flatnonzero(np.isfinite(self._tracks.landmarks).all(axis=(1, 2)))
+        chosen = seen[np.linspace(0, len(seen) - 1, min(TRIANGULATED_FRAMES, len(seen))).astype(int)]
+        slopes = (self._tracks.landmarks[chosen] - self._resolution / 2) / self._focal_px
+        self._points = triangulate(
+            slopes, self._tracks.head_rotations[chosen], self._tracks.head_translations[chosen]
+        )
+
+    def mask(self, frame: int) -> np.ndarray:
+        """uint8 [R, R]: 255 where the render is shown, 0 where the source is, soft between."""
+        in_camera = self._points @ self._tracks.head_rotations[frame].T + self._tracks.head_translations[frame]
+        points = in_camera[:, :2] / in_camera[:, 2:] * self._focal_px + self._resolution / 2
+        return feathered_mask(region_outline(points, self._topology), self._resolution)
+
+
+def triangulate(slopes: np.ndarray, rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
+    """Points of a rigid head that explain their pictures best: linear triangulation with known poses.
+
+    Hartley and Zisserman, Multiple View Geometry, Sec. 12.2 (inhomogeneous, over all frames). What moves with speech
+    comes out at its mean place.
+
+    Args:
+        slopes: [F, K, 2] x / z and y / z of each point in the camera.
+        rotations, translations: [F, 3, 3] and [F, 3], head to camera.
+
+    Returns:
+        [K, 3] in the head's frame.
+
+    Raises:
+        ValueError: there is no frame.
+    """
+    if not len(slopes):
+        raise ValueError("expected landmarks in at least one frame, got none")
+    # Each frame and axis: (row - slope * third row) . (point, 1) = 0
+    rows = rotations[:, None, :2] - slopes[..., None] * rotations[:, None, 2:]  # [F, K, 2, 3]
+    targets = slopes * translations[:, None, 2:] - translations[:, None, :2]  # [F, K, 2]
+    normal = np.einsum("fkai,fkaj->kij", rows, rows, dtype=np.float64) + RIDGE * np.eye(3)
+    return np.linalg.solve(normal, np.einsum("fkai,fka->ki", rows, targets, dtype=np.float64)[..., None])[..., 0]
+
+
+def region_outline(points: np.ndarray, topology: FaceTopology) -> np.ndarray:
+    """The convex polygon [P, 2] px from under the eyes to below the chin of a face with landmarks [K, 2] px.
+
+    It is the face's oval, cut off under the lower lids and drawn out downwards, more the lower it is. Across and down
+    are the face's own directions in the picture, so the region turns with the head.
+    """
+    left, right = points[topology.left_outer_eye_corner], points[topology.right_outer_eye_corner]
+    middle = (left + right) / 2
+    axes = np.stack([left - right, points[topology.chin] - middle], axis=1)
+    across, down = np.linalg.solve(axes, (points - middle).T)  # eye corners at (+-0.5, 0), chin at (0, 1)
+    lids = down[[*topology.left_eye, *topology.right_eye]].max() + LID_MARGIN
+    oval = list(topology.face_oval)
+    lowered = down[oval] + CHIN_MARGIN * np.square(np.maximum(down[oval], 0))
+    outline = np.stack([across[oval], np.maximum(lowered, lids)]).T @ axes.T + middle
+    return cv2.convexHull(outline.astype(np.float32))[:, 0]
+
+
+def feathered_mask(outline: np.ndarray, resolution: int) -> np.ndarray:
+    """A polygon [P, 2] px as a soft mask, uint8 [R, R].
+
+    0 outside the polygon and on the crop's border; inside it rises to 255 over about two deviations of `FEATHER`.
+    """
+    mask = np.zeros((resolution, resolution), np.uint8)
+    corners = np.round((outline - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)  # OpenCV: pixel centres are integers
+    cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+    mask[[0, -1]] = 0
+    mask[:, [0, -1]] = 0
+    smooth = cv2.GaussianBlur(mask, (0, 0), FEATHER * resolution, borderType=cv2.BORDER_CONSTANT)
+    # A smoothed straight edge is one half at the edge: keeping the upper half erodes and feathers in one step.
+    return cv2.addWeighted(smooth, 2, smooth, 0, -255)
+
+
+def composite(frame: np.ndarray, rendered: np.ndarray, crop: CropBox, mask: np.ndarray) -> np.ndarray:
+    """The source frame with the render blended in; where the mask is 0 it is the source bit for bit.
+
+    Args:
+        frame: [H, W, 3] uint8, not changed.
+        rendered: [R, R, 3] uint8, the crop.
+        mask: [R, R] uint8, weight of the render.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
+    result = frame.copy()
+    place = result[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
+    if crop.side != crop.resolution:
+        rendered, mask = _resampled(rendered, crop.side), _resampled(mask, crop.side)
+    left, top, width, height = cv2.boundingRect(mask)
+    if width:
+        box = (slice(top, top + height), slice(left, left + width))
+        place[box] = _blended(place[box], rendered[box], mask[box])
+    return result
+
+
+def _resampled(picture: np.ndarray, side: int) -> np.ndarray:
+    shrinks = side < len(picture)
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _blended(below: np.ndarray, above: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """below + weights / 255 * (above - below), rounded; uint8 [h, w, 3] twice and [h, w]."""
+    difference = cv2.subtract(above, below, dtype=cv2.CV_16S)
+    change = cv2.multiply(difference, cv2.merge([weights] * 3), scale=1 / 255, dtype=cv2.CV_16S)
+    return cv2.add(below, change, dtype=cv2.CV_8U)
