@@ -149,6 +149,8 @@ def test_pictures_cut_off_by_an_edit_list_do_not_count(tmp_path: Path, ffmpeg_bu
     shown = numbers(cut)
     assert shown == list(range(20, 60))  # the key frame before is number 12
     assert numbers(cut, 17, 3) == [37, 38, 39]
+    stream_copy(cut, tmp_path / "copy.mp4")
+    assert numbers(tmp_path / "copy.mp4") == shown
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
@@ -302,7 +304,7 @@ def cover_art_only(folder: Path) -> Path:
         stream = container.add_stream("mp3", rate=44100)
         picture = container.add_stream("png", rate=1)
         picture.width, picture.height, picture.pix_fmt = 64, 48, "rgb24"
-        picture.disposition = av.stream.Disposition.attached_pic
+        picture.disposition = av.stream.Disposition.attached_pic.value
         frame = av.AudioFrame.from_ndarray(np.zeros((2, 1152), np.float32), format="fltp", layout="stereo")
         frame.sample_rate = 44100
         container.mux(picture.encode(av.VideoFrame.from_ndarray(numbered_picture(0))))
@@ -553,6 +555,12 @@ def test_an_interrupted_video_leaves_nothing_and_keeps_the_old_one(error: type[B
     with VideoWriter(target, 64, 48, Fraction(25)) as writer:
         writer.write(numbered_picture(7))
     assert numbers(target) == [7] and files_in(tmp_path) == {"out.mp4"}
+
+
+def test_a_video_without_frames_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="not one frame"), VideoWriter(tmp_path / "out.mp4", 64, 48, Fraction(25)):
+        pass
+    assert files_in(tmp_path) == set()
 
 
 def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ class VideoWriter:
     ) -> None:
         self.path = Path(path)
         self._shape = (height, width, 3)
+        self._is_empty = True
         self._temporary = temporary_sibling(self.path, ".mp4")
         self._graph = _encoding_graph(self._temporary, width, height, fps, settings or EncodeSettings(), audio)
 
@@ -107,6 +108,7 @@ class VideoWriter:
             raise ValueError(f"expected a uint8 frame of shape {self._shape}, got {frame.dtype} {frame.shape}")
         try:
             self._process.stdin.write(np.ascontiguousarray(frame).data)
+            self._is_empty = False
         except OSError as error:  # a broken pipe: the reason is what ffmpeg said
             raise self._failure() from error
 
@@ -118,6 +120,8 @@ class VideoWriter:
                 self._finish()
 
     def _finish(self) -> None:
+        if self._is_empty:
+            raise _output_error(self.path, "not one frame came; is the audio shorter than a frame?")
         try:
             self._process.stdin.close()
         except OSError as error:
