@@ -30,15 +30,14 @@ from talkinghead.folder_swap import replaced_folder, restore_interrupted_swap
 from talkinghead.gaussians_ply import read_gaussians, write_gaussians
 from talkinghead.manifest import (
     FORMAT_VERSION,
-    MANIFEST_NAME,
     AvatarManifest,
     FileRecord,
     read_manifest,
     write_manifest,
 )
+from talkinghead.outputs import MANIFEST_NAME, check_new_avatar
 from talkinghead.source_tracks import SourceTracks, read_tracks, write_tracks
 from talkinghead.tensor_files import check_shapes, read_tensors, write_tensors
-from tools.errors import OutputError
 from tools.tracked_clip import TOPOLOGIES
 from tools.video import VideoInfo, probe, stream_copy
 
@@ -47,7 +46,6 @@ __all__ = [
     "Avatar",
     "AvatarManifest",
     "SourceTracks",
-    "check_destination",
     "check_folder",
     "load_avatar",
     "save_avatar",
@@ -89,28 +87,6 @@ class Avatar:
         return info
 
 
-def check_destination(destination: Path) -> None:
-    """Whether an avatar may be written there; for a check before long work.
-
-    Raises:
-        OutputError: no such parent folder, no permission, a file, or a folder that holds something else than an avatar.
-    """
-    parent = destination.resolve().parent
-    if not parent.is_dir():
-        raise OutputError(f"cannot write {destination}: {parent} is not a folder; create it first")
-    probe_file = parent / f".{destination.name}.writable"
-    try:
-        probe_file.touch()
-        probe_file.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write {destination}: {error.strerror}; choose another place with -o") from error
-    if destination.is_dir():
-        if any(destination.iterdir()) and not (destination / MANIFEST_NAME).exists():
-            raise OutputError(f"cannot write {destination}: the folder holds other files; choose another name with -o")
-    elif destination.exists():
-        raise OutputError(f"cannot write {destination}: it is a file, and an avatar is a folder; choose another name")
-
-
 def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: Sequence[Path] = ()) -> Avatar:
     """Writes the folder as a whole: an avatar that stood there stays until the new one is complete, see `folder_swap`.
 
@@ -122,9 +98,9 @@ def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: S
         The avatar with its path.
 
     Raises:
-        OutputError: see `check_destination`; the disk is full; the footage cannot be copied.
+        OutputError: see `talkinghead.outputs`; the disk is full; the footage cannot be copied.
     """
-    check_destination(destination)
+    check_new_avatar(destination, overwrite=True)
     with replaced_folder(destination) as folder:
         write_gaussians(avatar.model, folder / GAUSSIANS)
         write_tensors(folder / MOTION, _motion_state(avatar.model))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tools.errors import UserError
+
 Preset = Literal["fast", "standard", "best"]
 Backend = Literal["auto", "torch", "numba", "gsplat"]
 LandmarkBackend = Literal["mediapipe", "face-alignment"]
 EVALUATION_HOLDOUT = 0.2
+LARGEST_HOLDOUT = 0.5
+SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 64, 2048
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,12 @@ class FitConfig:
     restart: bool = False
     """Begin anew: use neither the tracking nor the unfinished fit that an earlier run left beside the avatar."""
 
+    def __post_init__(self) -> None:
+        _require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
+        _require("--resolution", self.resolution, SMALLEST_RESOLUTION, LARGEST_RESOLUTION)
+        _require("--face", self.face, 1, None)
+        _require("--seed", self.seed, 0, None)
+
 
 @dataclass(frozen=True)
 class SpeakConfig:
@@ -46,6 +56,9 @@ class SpeakConfig:
     effort: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
     """Encoding effort: slower makes smaller files of the same quality."""
 
+    def __post_init__(self) -> None:
+        _require("--crf", self.crf, 0, 51)
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
@@ -53,3 +66,13 @@ class EvaluateConfig:
 
     fit: FitConfig = field(default_factory=lambda: FitConfig(holdout=EVALUATION_HOLDOUT))
     """How a video is fitted first; an avatar is measured as it is."""
+
+
+def _require(option: str, value: float, least: float, most: float | None) -> None:
+    """
+    Raises:
+        UserError: the value is out of its range, or no number.
+    """
+    if not value >= least or (most is not None and value > most):
+        expected = f"{least} or more" if most is None else f"{least} to {most}"
+        raise UserError(f"{option} takes {expected}, got {value}")

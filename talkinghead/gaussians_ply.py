@@ -15,7 +15,7 @@ from plyfile import PlyData, PlyElement, PlyParseError
 
 from render.head_model import PER_GAUSSIAN, Branch, HeadModel
 from talkinghead.errors import DamagedAvatarError
-from talkinghead.manifest import MANIFEST_NAME
+from talkinghead.outputs import MANIFEST_NAME
 
 SH_CONSTANT = 0.28209479177387814
 """The spherical harmonic of degree 0: colour = 0.5 + SH_CONSTANT * f_dc."""

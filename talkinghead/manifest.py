@@ -13,10 +13,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from render.motion import MotionFieldConfig
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError
+from talkinghead.outputs import MANIFEST_NAME
 from tools.tracked_clip import TOPOLOGIES, CropBox
 
 FORMAT_VERSION = 1
-MANIFEST_NAME = "avatar.json"
 MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 65_536, 4_096
 """Far above anything useful: what is larger is no avatar, and must not be allocated."""
 _BLOCK_BYTES = 1 << 20

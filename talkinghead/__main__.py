@@ -1,0 +1,7 @@
+"""python -m talkinghead"""
+
+import sys
+
+from talkinghead.cli import main
+
+sys.exit(main())
