@@ -26,7 +26,7 @@ class TileLists(NamedTuple):
 
 
 @kernel
-def sort_by_depth(depths):
+def sort_by_depth(depths: np.ndarray) -> np.ndarray:
     """Numbers of the visible splats, nearest first, equal depths in their given order: int32 [visible].
 
     A radix sort of the bit patterns: those of positive floats are in the order of the floats.
@@ -63,13 +63,13 @@ def sort_by_depth(depths):
 
 
 @inlined
-def _tile_rect(tile_rects, splat):
+def _tile_rect(tile_rects: np.ndarray, splat: int) -> tuple[int, int, int, int]:
     at = splat * 4
     return int(tile_rects[at]), int(tile_rects[at + 1]), int(tile_rects[at + 2]), int(tile_rects[at + 3])
 
 
 @kernel
-def bin_into_tiles(order, tile_rects, width, height):
+def bin_into_tiles(order: np.ndarray, tile_rects: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and members of the `TileLists`: a counting sort by tile, which keeps the depth order within each tile."""
     columns, rows = (width + TILE_WIDTH - 1) // TILE_WIDTH, (height + TILE_HEIGHT - 1) // TILE_HEIGHT
     offsets = np.zeros(columns * rows + 1, np.int32)

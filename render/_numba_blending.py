@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from render._constants import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
-from render._numba_binning import PREFETCH_AHEAD
-from render._numba_math import EXPONENT_STEPS, exp2_scaled
+from render._numba_binning import PREFETCH_AHEAD, TileLists
+from render._numba_math import EXPONENT_STEPS, Vector3, exp2_scaled
 from render._numba_projection import (
     BLUE,
     BOTTOM,
@@ -38,11 +38,13 @@ from render._numba_projection import (
 from render._numba_simd import (
     LANES,
     compiled,
+    float32x16,
     inlined,
     kernel,
     lane_numbers,
     largest,
     load,
+    mask16,
     maximum,
     minimum,
     multiply_add,
@@ -78,7 +80,7 @@ class ImageArrays(NamedTuple):
 
 
 @inlined
-def tile_box(tile, image):
+def tile_box(tile: int, image: ImageArrays) -> tuple[int, int, int, int]:
     """Left column, top row, width and height of a tile, px."""
     columns = (image.width + TILE_WIDTH - 1) // TILE_WIDTH
     left, top = tile % columns * TILE_WIDTH, tile // columns * TILE_HEIGHT
@@ -86,7 +88,7 @@ def tile_box(tile, image):
 
 
 @compiled
-def open_rows(transmittance, first, last):
+def open_rows(transmittance: np.ndarray, first: int, last: int) -> tuple[int, int]:
     """The range first to last without the rows at its ends that have no open pixel; empty when none has one."""
     while first <= last and not _row_is_open(transmittance, first):
         first += 1
@@ -96,7 +98,7 @@ def open_rows(transmittance, first, last):
 
 
 @inlined
-def _row_is_open(transmittance, row):
+def _row_is_open(transmittance: np.ndarray, row: int) -> bool:
     highest = load(transmittance, row * STRIDE)
     for column in range(LANES, TILE_WIDTH, LANES):
         highest = maximum(highest, load(transmittance, row * STRIDE + column))
@@ -104,7 +106,9 @@ def _row_is_open(transmittance, row):
 
 
 @inlined
-def splat_box(rows, row, left, top, first_row, last_row):
+def splat_box(
+    rows: np.ndarray, row: int, left: int, top: int, first_row: int, last_row: int
+) -> tuple[int, int, int, int]:
     """First and last column, first and last row that a splat may touch, within the tile and its open rows."""
     return (
         max(int(rows[row + LEFT]) - left, 0),
@@ -115,12 +119,12 @@ def splat_box(rows, row, left, top, first_row, last_row):
 
 
 @inlined
-def splat_colors(rows, row):
+def splat_colors(rows: np.ndarray, row: int) -> Vector3:
     return splat(rows[row + RED]), splat(rows[row + GREEN]), splat(rows[row + BLUE])
 
 
 @inlined
-def column_terms(rows, row, column, first_row):
+def column_terms(rows: np.ndarray, row: int, column: int, first_row: int) -> tuple[float32x16, float32x16, float32x16]:
     """What the exponent takes from the pixel columns: dx, the term in dx alone, and u = dy - SHEAR * dx at `first_row`.
 
     `column` and `first_row` are those of the image.
@@ -131,7 +135,9 @@ def column_terms(rows, row, column, first_row):
 
 
 @inlined
-def composite(exponent, transmittance):
+def composite(
+    exponent: float32x16, transmittance: float32x16
+) -> tuple[float32x16, float32x16, mask16, float32x16, float32x16]:
     """One splat over LANES pixels: alpha unclamped and clamped, where it is blended, its weight, new transmittance."""
     reached = (exponent >= _LOG2_ALPHA_MIN) & (transmittance > _ZERO)
     unclamped = exp2_scaled(exponent)
@@ -143,7 +149,7 @@ def composite(exponent, transmittance):
 
 
 @kernel
-def blend(rows, lists, image, worker, workers):
+def blend(rows: np.ndarray, lists: TileLists, image: ImageArrays, worker: int, workers: int) -> None:
     """Renders every `workers`-th tile into `image`, from the `worker`-th busiest on."""
     planes = np.empty((4, PLANE), np.float32)
     for place in range(worker, lists.busiest_first.size, workers):
@@ -157,7 +163,7 @@ def blend(rows, lists, image, worker, workers):
 
 
 @compiled
-def _blend_tile(tile, rows, lists, planes, image):
+def _blend_tile(tile: int, rows: np.ndarray, lists: TileLists, planes: np.ndarray, image: ImageArrays) -> None:
     transmittance, red, green, blue = planes[0], planes[1], planes[2], planes[3]
     left, top, width, height = tile_box(tile, image)
     transmittance[:] = -_ONE
@@ -194,7 +200,7 @@ def _blend_tile(tile, rows, lists, planes, image):
 
 
 @compiled
-def _write_tile(tile, planes, image):
+def _write_tile(tile: int, planes: np.ndarray, image: ImageArrays) -> None:
     left, top, width, height = tile_box(tile, image)
     size = image.width * image.height
     for row in range(height):
@@ -208,7 +214,7 @@ def _write_tile(tile, planes, image):
 
 
 @compiled
-def _write_empty_tile(tile, image):
+def _write_empty_tile(tile: int, image: ImageArrays) -> None:
     left, top, width, height = tile_box(tile, image)
     size = image.width * image.height
     for row in range(top, top + height):

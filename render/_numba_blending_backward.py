@@ -11,11 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from render._constants import ALPHA_MAX
-from render._numba_binning import PREFETCH_AHEAD
+from render._numba_binning import PREFETCH_AHEAD, TileLists
 from render._numba_blending import (
     PLANE,
     STRIDE,
     TIGHTEN_EVERY,
+    ImageArrays,
     column_terms,
     composite,
     open_rows,
@@ -44,7 +45,16 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
 @kernel
-def blend_backward(rows, lists, image, rgb_gradient, alpha_gradient, table, worker, workers):
+def blend_backward(
+    rows: np.ndarray,
+    lists: TileLists,
+    image: ImageArrays,
+    rgb_gradient: np.ndarray,
+    alpha_gradient: np.ndarray,
+    table: np.ndarray,
+    worker: int,
+    workers: int,
+) -> None:
     """Fills `table` [padded N * SPLAT_GRADIENT] with this worker's share of the splat gradients.
 
     `rgb_gradient` and `alpha_gradient` are flat planes like those of `image`; the tiles are those of `blend`.
@@ -59,7 +69,9 @@ def blend_backward(rows, lists, image, rgb_gradient, alpha_gradient, table, work
 
 
 @compiled
-def _read_tile(tile, planes, image, rgb_gradient, alpha_gradient):
+def _read_tile(
+    tile: int, planes: np.ndarray, image: ImageArrays, rgb_gradient: np.ndarray, alpha_gradient: np.ndarray
+) -> None:
     """Planes of a tile before its first splat: transmittance, S, and the gradients of red, green, blue."""
     left, top, width, height = tile_box(tile, image)
     size = image.width * image.height
@@ -80,7 +92,9 @@ def _read_tile(tile, planes, image, rgb_gradient, alpha_gradient):
 
 
 @compiled
-def _replay_tile(tile, rows, lists, planes, image, table):
+def _replay_tile(
+    tile: int, rows: np.ndarray, lists: TileLists, planes: np.ndarray, image: ImageArrays, table: np.ndarray
+) -> None:
     transmittance = planes[0]
     left, top, _, height = tile_box(tile, image)
     start = lists.offsets[tile]
@@ -95,7 +109,9 @@ def _replay_tile(tile, rows, lists, planes, image, table):
 
 
 @inlined
-def _replay_splat(rows, row, box, planes, table, target):
+def _replay_splat(
+    rows: np.ndarray, row: int, box: tuple[int, int, int, int], planes: np.ndarray, table: np.ndarray, target: int
+) -> None:
     """Composites one splat and adds its gradients to the table at `target`."""
     transmittance, behind = planes[0], planes[1]
     red_gradient, green_gradient, blue_gradient = planes[2], planes[3], planes[4]

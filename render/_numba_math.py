@@ -1,13 +1,18 @@
 """Exponential, logarithm and 3-vectors over sixteen lanes.
 
-A 3-vector is a tuple of three `float32x16`, a matrix a tuple of its three rows.
+Annotations of kernel code name Numba types. A matrix is a tuple of its three rows.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numba import types
 
-from render._numba_simd import binary_exponent, inlined, mantissa, multiply_add, splat
+from render._numba_simd import binary_exponent, float32x16, inlined, mantissa, multiply_add, splat
+
+Vector3 = types.UniTuple(float32x16, 3)
+Matrix3 = types.UniTuple(Vector3, 3)
+Quaternion = types.UniTuple(float32x16, 4)  # (w, x, y, z)
 
 EXPONENT_STEPS = 8
 """The argument of `exp2_scaled` is the true exponent over this: three squarings of a polynomial that is good on [-1, 0]
@@ -24,7 +29,7 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (
 
 
 @inlined
-def exp2_scaled(x):
+def exp2_scaled(x: float32x16) -> float32x16:
     """2 ** (EXPONENT_STEPS * x) for x in [-1, 0], within 2.5e-6 relative."""
     power = multiply_add(splat(_E5), x, splat(_E4))
     power = multiply_add(power, x, splat(_E3))
@@ -37,7 +42,7 @@ def exp2_scaled(x):
 
 
 @inlined
-def log2(x):
+def log2(x: float32x16) -> float32x16:
     """log2(x) of positive normal floats, within 8e-7."""
     u = mantissa(x) - np.float32(1.0)
     slope = multiply_add(splat(_L7), u, splat(_L6))
@@ -50,33 +55,33 @@ def log2(x):
 
 
 @inlined
-def dot(a, b):
+def dot(a: Vector3, b: Vector3) -> float32x16:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @inlined
-def cross(a, b):
+def cross(a: Vector3, b: Vector3) -> Vector3:
     return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
 
 
 @inlined
-def add(a, b):
+def add(a: Vector3, b: Vector3) -> Vector3:
     return (a[0] + b[0], a[1] + b[1], a[2] + b[2])
 
 
 @inlined
-def scale(a, factor):
+def scale(a: Vector3, factor: float32x16) -> Vector3:
     return (a[0] * factor, a[1] * factor, a[2] * factor)
 
 
 @inlined
-def combine(a, weight_a, b, weight_b):
+def combine(a: Vector3, weight_a: float32x16, b: Vector3, weight_b: float32x16) -> Vector3:
     """weight_a * a + weight_b * b."""
     return add(scale(a, weight_a), scale(b, weight_b))
 
 
 @inlined
-def transposed(matrix):
+def transposed(matrix: Matrix3) -> Matrix3:
     return (
         (matrix[0][0], matrix[1][0], matrix[2][0]),
         (matrix[0][1], matrix[1][1], matrix[2][1]),
@@ -85,30 +90,30 @@ def transposed(matrix):
 
 
 @inlined
-def apply(matrix, vector):
+def apply(matrix: Matrix3, vector: Vector3) -> Vector3:
     return (dot(matrix[0], vector), dot(matrix[1], vector), dot(matrix[2], vector))
 
 
 @inlined
-def multiply(a, b):
+def multiply(a: Matrix3, b: Matrix3) -> Matrix3:
     """The matrix product a b."""
     columns = transposed(b)
     return (apply(columns, a[0]), apply(columns, a[1]), apply(columns, a[2]))
 
 
 @inlined
-def scale_columns(matrix, factors):
+def scale_columns(matrix: Matrix3, factors: Vector3) -> Matrix3:
     return (multiply3(matrix[0], factors), multiply3(matrix[1], factors), multiply3(matrix[2], factors))
 
 
 @inlined
-def multiply3(a, b):
+def multiply3(a: Vector3, b: Vector3) -> Vector3:
     """Elementwise product of two 3-vectors."""
     return (a[0] * b[0], a[1] * b[1], a[2] * b[2])
 
 
 @inlined
-def rotation(w, x, y, z):
+def rotation(w: float32x16, x: float32x16, y: float32x16, z: float32x16) -> Matrix3:
     """The matrix of a unit quaternion."""
     two = splat(np.float32(2.0))
     one = splat(np.float32(1.0))
@@ -120,7 +125,7 @@ def rotation(w, x, y, z):
 
 
 @inlined
-def rotation_gradient(quaternion, gradient):
+def rotation_gradient(quaternion: Quaternion, gradient: Matrix3) -> Quaternion:
     """Gradient of `rotation` with respect to its quaternion, given that with respect to the matrix."""
     w, x, y, z = quaternion
     g = gradient

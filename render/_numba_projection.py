@@ -14,6 +14,9 @@ import numpy as np
 from render._constants import ALPHA_MIN, EPS2D, FAR_PLANE, FOV_MARGIN, NEAR_PLANE
 from render._numba_math import (
     EXPONENT_STEPS,
+    Matrix3,
+    Quaternion,
+    Vector3,
     add,
     apply,
     combine,
@@ -28,6 +31,7 @@ from render._numba_math import (
 from render._numba_simd import (
     LANES,
     compiled,
+    float32x16,
     inlined,
     is_finite,
     kernel,
@@ -109,7 +113,7 @@ def slope_limits(focal: float, center: float, size: int) -> tuple[np.float32, np
 
 
 @inlined
-def broadcast_view(camera):
+def broadcast_view(camera: CameraArrays) -> tuple[Matrix3, Vector3]:
     """Rotation (as rows) and translation of world_to_camera, broadcast to all lanes."""
     m = camera.world_to_camera
     return (
@@ -120,7 +124,7 @@ def broadcast_view(camera):
 
 
 @inlined
-def unit_quaternion(quats, first):
+def unit_quaternion(quats: np.ndarray, first: int) -> tuple[Quaternion, float32x16]:
     """Normalised quaternions and the reciprocals of their lengths."""
     w, x, y, z = load_columns(quats, first * 4, 4)
     inverse_length = _ONE / square_root(w * w + x * x + y * y + z * z)
@@ -128,7 +132,9 @@ def unit_quaternion(quats, first):
 
 
 @inlined
-def linearise(point, camera):
+def linearise(
+    point: Vector3, camera: CameraArrays
+) -> tuple[float32x16, tuple[float32x16, float32x16], tuple[float32x16, float32x16]]:
     """1 / z, the slopes (x / z, y / z), and the slopes clamped to the widened field of view."""
     inverse_z = _ONE / point[2]
     slopes = (point[0] * inverse_z, point[1] * inverse_z)
@@ -141,7 +147,9 @@ def linearise(point, camera):
 
 
 @inlined
-def along_image(axes, inverse_z, clamped, camera):
+def along_image(
+    axes: Matrix3, inverse_z: float32x16, clamped: tuple[float32x16, float32x16], camera: CameraArrays
+) -> tuple[Vector3, Vector3]:
     """The splat's axes seen along image x and y (px): the rows of J V R diag(scales)."""
     along_x = scale(combine(axes[0], splat(_ONE), axes[2], -clamped[0]), camera.fx * inverse_z)
     along_y = scale(combine(axes[1], splat(_ONE), axes[2], -clamped[1]), camera.fy * inverse_z)
@@ -149,7 +157,7 @@ def along_image(axes, inverse_z, clamped, camera):
 
 
 @inlined
-def covariance(along_x, along_y):
+def covariance(along_x: Vector3, along_y: Vector3) -> tuple[float32x16, float32x16, float32x16, float32x16]:
     """Filtered 2D covariance xx, xy, yy (px^2) and its determinant, which is expanded so that nothing cancels."""
     xx, xy, yy = dot(along_x, along_x), dot(along_x, along_y), dot(along_y, along_y)
     normal = cross(along_x, along_y)
@@ -158,7 +166,9 @@ def covariance(along_x, along_y):
 
 
 @compiled
-def _project_blocks(gaussians, start, stop, camera, splats, target):
+def _project_blocks(
+    gaussians: GaussianArrays, start: int, stop: int, camera: CameraArrays, splats: SplatArrays, target: int
+) -> None:
     """Projects Gaussians `start` to `stop` into the splat table from row `target` on."""
     view = broadcast_view(camera)
     for first in range(start, stop, LANES):
@@ -166,7 +176,14 @@ def _project_blocks(gaussians, start, stop, camera, splats, target):
 
 
 @inlined
-def _project_block(gaussians, first, camera, view, splats, target):
+def _project_block(
+    gaussians: GaussianArrays,
+    first: int,
+    camera: CameraArrays,
+    view: tuple[Matrix3, Vector3],
+    splats: SplatArrays,
+    target: int,
+) -> None:
     view_rotation, view_translation = view
     mean = load_columns(gaussians.means, first * 3, 3)
     quaternion, _ = unit_quaternion(gaussians.quats, first)
@@ -212,7 +229,7 @@ def _project_block(gaussians, first, camera, view, splats, target):
 
 
 @inlined
-def _tail(array, first):
+def _tail(array: np.ndarray, first: int) -> np.ndarray:
     """The elements from `first` on, followed by as many zeros as keep a block of `LANES` rows in bounds."""
     tail = np.zeros(array.size - first + (LANES - 1) * 4, np.float32)
     tail[: array.size - first] = array[first:]
@@ -220,7 +237,7 @@ def _tail(array, first):
 
 
 @inlined
-def tails(gaussians, first):
+def tails(gaussians: GaussianArrays, first: int) -> GaussianArrays:
     return GaussianArrays(
         _tail(gaussians.means, first * 3),
         _tail(gaussians.quats, first * 4),
@@ -231,7 +248,7 @@ def tails(gaussians, first):
 
 
 @kernel
-def project(gaussians, camera, splats, start, stop):
+def project(gaussians: GaussianArrays, camera: CameraArrays, splats: SplatArrays, start: int, stop: int) -> None:
     """Projects Gaussians `start` to `stop` into `splats`. `start` is a multiple of LANES; `stop` is, or is N."""
     whole = stop // LANES * LANES
     _project_blocks(gaussians, start, whole, camera, splats, start)

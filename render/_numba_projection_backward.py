@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from render._numba_math import (
+    Matrix3,
+    Quaternion,
+    Vector3,
     add,
     apply,
     combine,
@@ -17,14 +20,25 @@ from render._numba_math import (
     scale_columns,
     transposed,
 )
-from render._numba_projection import along_image, broadcast_view, covariance, linearise, tails, unit_quaternion
+from render._numba_projection import (
+    CameraArrays,
+    GaussianArrays,
+    along_image,
+    broadcast_view,
+    covariance,
+    linearise,
+    tails,
+    unit_quaternion,
+)
 from render._numba_simd import (
     LANES,
     compiled,
+    float32x16,
     inlined,
     kernel,
     load,
     load_columns,
+    mask16,
     select,
     splat,
     store,
@@ -41,7 +55,16 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
 @kernel
-def project_backward(gaussians, camera, depths, tables, gradients, view_gradient, start, stop):
+def project_backward(
+    gaussians: GaussianArrays,
+    camera: CameraArrays,
+    depths: np.ndarray,
+    tables: np.ndarray,
+    gradients: GaussianArrays,
+    view_gradient: np.ndarray,
+    start: int,
+    stop: int,
+) -> None:
     """Gradients of Gaussians `start` to `stop`, from the splat gradient tables of all workers.
 
     `tables` is [workers, padded N * SPLAT_GRADIENT], and the first is overwritten; the arrays of `gradients` are padded
@@ -61,7 +84,16 @@ def project_backward(gaussians, camera, depths, tables, gradients, view_gradient
 
 
 @compiled
-def _blocks_backward(gaussians, start, stop, camera, depths, table, gradients, target):
+def _blocks_backward(
+    gaussians: GaussianArrays,
+    start: int,
+    stop: int,
+    camera: CameraArrays,
+    depths: np.ndarray,
+    table: np.ndarray,
+    gradients: GaussianArrays,
+    target: int,
+) -> float32x16:
     """Gradients of Gaussians `start` to `stop`, whose splats begin at row `target`; returns the sums for the view."""
     view = broadcast_view(camera)
     zeros = (splat(_ZERO), splat(_ZERO), splat(_ZERO))
@@ -81,7 +113,16 @@ def _blocks_backward(gaussians, start, stop, camera, depths, table, gradients, t
 
 
 @inlined
-def _block_backward(gaussians, first, camera, view, visible, splat_gradient, gradients, place):
+def _block_backward(
+    gaussians: GaussianArrays,
+    first: int,
+    camera: CameraArrays,
+    view: tuple[Matrix3, Vector3],
+    visible: mask16,
+    splat_gradient: tuple[float32x16, ...],
+    gradients: GaussianArrays,
+    place: int,
+) -> tuple[Matrix3, Vector3]:
     """Writes the gradients of one block; returns its gradients for the view's rotation and translation."""
     mean, scales, quaternion, inverse_length = _load_visible(gaussians, first, visible)
     view_rotation, view_translation = view
@@ -120,7 +161,9 @@ def _block_backward(gaussians, first, camera, view, visible, splat_gradient, gra
 
 
 @inlined
-def _load_visible(gaussians, first, visible):
+def _load_visible(
+    gaussians: GaussianArrays, first: int, visible: mask16
+) -> tuple[Vector3, Vector3, Quaternion, float32x16]:
     """Mean, scales, unit quaternion and the reciprocal of its length; harmless values for culled Gaussians.
 
     Those may hold anything, NaN included. Their splat gradients are zero, so with finite inputs all they get is zero.
@@ -136,7 +179,9 @@ def _load_visible(gaussians, first, visible):
 
 
 @inlined
-def _image_backward(axes, point, camera, splat_gradient):
+def _image_backward(
+    axes: Matrix3, point: Vector3, camera: CameraArrays, splat_gradient: tuple[float32x16, ...]
+) -> tuple[Vector3, Matrix3]:
     """Gradients of the camera-space point and axes, from those of the splat."""
     inverse_z, slopes, clamped = linearise(point, camera)
     along_x, along_y = along_image(axes, inverse_z, clamped, camera)

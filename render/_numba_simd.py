@@ -18,6 +18,7 @@ from typing import Any
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.typing import Signature
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 LANES = 16
@@ -27,6 +28,9 @@ _I32 = ir.IntType(32)
 _FLOATS = ir.VectorType(_F32, LANES)
 _INTS = ir.VectorType(_I32, LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
+
+# What an intrinsic gives Numba: its signature, and the function that emits its LLVM code.
+_Intrinsic = tuple[Signature, Callable]
 
 # `contract` lets LLVM fuse a product and a sum into one instruction where the processor has it.
 _FAST = ("contract",)
@@ -81,7 +85,9 @@ def _broadcast(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
     return builder.shuffle_vector(first, undefined, _indices([0] * LANES))
 
 
-def _call(builder: ir.IRBuilder, name: str, arguments: Sequence[ir.Value], result: ir.Type, flags: Sequence[str] = ()):
+def _call(
+    builder: ir.IRBuilder, name: str, arguments: Sequence[ir.Value], result: ir.Type, flags: Sequence[str] = ()
+) -> ir.Value:
     signature = ir.FunctionType(result, [argument.type for argument in arguments])
     function = cgutils.get_or_insert_function(builder.module, signature, name)
     return builder.call(function, arguments, fastmath=flags)
@@ -152,56 +158,56 @@ def _lower(emit: Callable) -> Callable:
 
 
 @intrinsic
-def splat(context, scalar):
+def splat(context: Any, scalar: types.Type) -> _Intrinsic:
     """The float32 `scalar` in every lane."""
     return float32x16(types.float32), _lower(_broadcast)
 
 
 @intrinsic
-def lane_numbers(context):
+def lane_numbers(context: Any) -> _Intrinsic:
     """0, 1, ... LANES - 1."""
     return float32x16(), _lower(lambda builder: ir.Constant(_FLOATS, [ir.Constant(_F32, n) for n in range(LANES)]))
 
 
 @intrinsic
-def multiply_add(context, a, b, c):
+def multiply_add(context: Any, a: types.Type, b: types.Type, c: types.Type) -> _Intrinsic:
     """a * b + c, rounded once where the processor can."""
     signature = float32x16(float32x16, float32x16, float32x16)
     return signature, _lower(lambda builder, *abc: _call(builder, f"llvm.fmuladd.v{LANES}f32", abc, _FLOATS))
 
 
 @intrinsic
-def select(context, mask, a, b):
+def select(context: Any, mask: types.Type, a: types.Type, b: types.Type) -> _Intrinsic:
     """`a` where the mask is set, else `b`."""
     return float32x16(mask16, float32x16, float32x16), _lower(lambda builder, *mab: builder.select(*mab))
 
 
 @intrinsic
-def minimum(context, a, b):
+def minimum(context: Any, a: types.Type, b: types.Type) -> _Intrinsic:
     """The smaller of each lane; `b` where either is not a number."""
     return float32x16(a, b), _lower(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
 
 
 @intrinsic
-def maximum(context, a, b):
+def maximum(context: Any, a: types.Type, b: types.Type) -> _Intrinsic:
     """The larger of each lane; `b` where either is not a number."""
     return float32x16(a, b), _lower(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
 @intrinsic
-def square_root(context, a):
+def square_root(context: Any, a: types.Type) -> _Intrinsic:
     """The square root of each lane."""
     return float32x16(a), _lower(lambda builder, a: _call(builder, f"llvm.sqrt.v{LANES}f32", [a], _FLOATS))
 
 
 @intrinsic
-def round_down(context, a):
+def round_down(context: Any, a: types.Type) -> _Intrinsic:
     """The largest whole number not above each lane."""
     return float32x16(a), _lower(lambda builder, a: _call(builder, f"llvm.floor.v{LANES}f32", [a], _FLOATS))
 
 
 @intrinsic
-def is_finite(context, a):
+def is_finite(context: Any, a: types.Type) -> _Intrinsic:
     """Neither infinite nor not a number."""
 
     def emit(builder: ir.IRBuilder, a: ir.Value) -> ir.Value:
@@ -220,7 +226,7 @@ _BITS_OF_ONE = _EXPONENT_BIAS << _MANTISSA_BITS
 
 
 @intrinsic
-def binary_exponent(context, a):
+def binary_exponent(context: Any, a: types.Type) -> _Intrinsic:
     """floor(log2(a)) of positive normal floats."""
 
     def emit(builder: ir.IRBuilder, a: ir.Value) -> ir.Value:
@@ -231,7 +237,7 @@ def binary_exponent(context, a):
 
 
 @intrinsic
-def mantissa(context, a):
+def mantissa(context: Any, a: types.Type) -> _Intrinsic:
     """a / 2 ** floor(log2(a)), in [1, 2), of positive normal floats."""
 
     def emit(builder: ir.IRBuilder, a: ir.Value) -> ir.Value:
@@ -245,14 +251,14 @@ def mantissa(context, a):
 
 
 @intrinsic
-def largest(context, a):
+def largest(context: Any, a: types.Type) -> _Intrinsic:
     """The largest lane of a vector without NaN, a float32."""
     name = f"llvm.vector.reduce.fmax.v{LANES}f32"
     return types.float32(a), _lower(lambda builder, a: _call(builder, name, [a], _F32, flags=("nnan",)))
 
 
 @intrinsic
-def load(context, array, index):
+def load(context: Any, array: types.Type, index: types.Type) -> _Intrinsic:
     """`LANES` values of a flat float32 array from `index` on."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:
@@ -262,7 +268,7 @@ def load(context, array, index):
 
 
 @intrinsic
-def store(context, array, index, value):
+def store(context: Any, array: types.Type, index: types.Type, value: types.Type) -> _Intrinsic:
     """Writes `value` into a flat float32 array from `index` on."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:
@@ -274,7 +280,7 @@ def store(context, array, index, value):
 
 
 @intrinsic
-def prefetch(context, array, index):
+def prefetch(context: Any, array: types.Type, index: types.Type) -> _Intrinsic:
     """Asks for the cache line of `array[index]`, which need not exist."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:
@@ -323,7 +329,7 @@ def _transpose(builder: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value
 
 
 @intrinsic(prefer_literal=True)
-def load_columns(context, array, index, count):
+def load_columns(context: Any, array: types.Type, index: types.Type, count: types.Type) -> _Intrinsic:
     """The `count` columns of `LANES` rows, which lie one after the other from `index` on, as a tuple of vectors."""
     width = count.literal_value
 
@@ -340,7 +346,7 @@ def load_columns(context, array, index, count):
 
 
 @intrinsic
-def store_columns(context, array, index, columns):
+def store_columns(context: Any, array: types.Type, index: types.Type, columns: types.Type) -> _Intrinsic:
     """The inverse of `load_columns`: writes a tuple of vectors as the columns of `LANES` rows."""
     width = len(columns)
 
@@ -360,7 +366,7 @@ def store_columns(context, array, index, columns):
 
 
 @intrinsic
-def sums(context, vectors):
+def sums(context: Any, vectors: types.Type) -> _Intrinsic:
     """A tuple of up to `LANES` vectors -> one vector, whose lane k is the sum of the lanes of vector k."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:
