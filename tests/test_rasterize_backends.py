@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -157,5 +158,6 @@ def test_tensors_a_backend_cannot_take_are_named() -> None:
 
 def test_importing_the_rasterizer_loads_no_backend() -> None:
     program = "import sys, render.rasterize; print([m for m in ('numba', 'gsplat') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    root = Path(__file__).parent.parent
+    result = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
