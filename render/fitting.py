@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -225,6 +225,42 @@ class HeadFitter:
                 return stage, first
             first = last
         return self.config.stages[-1], first
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Everything that changes during a fit, for a safetensors file."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"poses.{name}": tensor for name, tensor in self.poses.state_dict().items()}
+        tensors |= {f"pull.{name}": tensor for name, tensor in self._pull.items()}
+        for index, parameter in enumerate(self._parameters()):
+            for name, tensor in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"adam.{index}.{name}"] = tensor
+        tensors["steps"] = torch.tensor([self.step, self._pulled_steps])
+        return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on from `to_tensors` of a fit with the same inputs.
+
+        Raises:
+            KeyError: a tensor is missing: it belongs to another fit.
+        """
+        for prefix, module in (("model", self.model), ("poses", self.poses)):
+            for name in module.state_dict():
+                owner, _, attribute = name.rpartition(".")
+                tensor = tensors[f"{prefix}.{name}"].clone()
+                holder = module.get_submodule(owner)
+                is_parameter = isinstance(getattr(holder, attribute), nn.Parameter)
+                setattr(holder, attribute, nn.Parameter(tensor) if is_parameter else tensor)
+        self._pull = {name: tensors[f"pull.{name}"].clone() for name in self._pull}
+        self.step, self._pulled_steps = (int(value) for value in tensors["steps"])
+        self.optimizer = self._make_optimizer()
+        for index, parameter in enumerate(self._parameters()):
+            names = ("step", "exp_avg", "exp_avg_sq")
+            state = {name: tensors[f"adam.{index}.{name}"].clone() for name in names if f"adam.{index}.{name}" in tensors}
+            if state:
+                self.optimizer.state[parameter] = state
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _frame_index(self) -> int:
         """Every frame once an epoch, in an order of its own."""

@@ -1,0 +1,283 @@
+"""`talkinghead fit`: a person's video -> an avatar.
+
+    video -> TrackedClip -> SpeechFeatureTrack -> LipMotionPredictor
+                         -> TrainingFrames     -> HeadModel          -> avatar folder
+
+Beside the avatar a work folder keeps the track and, until the fit is done, its state: what a killed run goes on from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from encoders.av_offset import AudioVideoOffset, estimate_offset
+from encoders.bundle import DEFAULT_BUNDLE
+from encoders.features import SpeechFeatureTrack, speech_features
+from encoders.lip_motion import LipMotionPredictor
+from encoders.speech import SpeechEncoder
+from render.fitting import HeadFitter, MotionTargets
+from render.head_model import Intrinsics
+from render.seeding import FaceMesh, ReferenceView, paint, seed_head_model
+from talkinghead import __version__
+from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
+from talkinghead.config import FitConfig
+from talkinghead.presets import RECIPES, Recipe
+from talkinghead.progress import Progress
+from talkinghead.report import write_report
+from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
+from tools.audio import SAMPLE_RATE, read_audio
+from tools.errors import NoAudioError
+from tools.metrics import mouth_opening
+from tools.tracked_clip import TrackedClip, load_tracked_clip, save_tracked_clip
+from tools.tracking import TrackingConfig, track_clip
+from tools.video import VideoInfo, probe
+
+CHECKPOINT_S = 20.0
+MOST_HELD_OUT_S = 30.0
+
+
+def work_folder(output: Path) -> Path:
+    """Where a fit keeps what it can go on from."""
+    return output.with_name(f".{output.name}.work")
+
+
+def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
+    """Makes an avatar; the events tell how far it is.
+
+    Raises:
+        UserError: the video cannot become an avatar, or the output cannot be written.
+    """
+    info = probe(video)
+    if not info.has_audio:
+        raise NoAudioError(f"{video} has no sound: the avatar learns its lips from the person's own speech")
+    source_sha256 = _sha256(video)
+    work = work_folder(output)
+    if config.restart and work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    clip = yield from _track(info, config, source_sha256, work)
+    encoder = DEFAULT_BUNDLE.load()
+    speech = clip_speech(info, clip, encoder)
+    lips = _fit_lips(clip, speech.features)
+    frames = yield from load_training_frames(info, clip)
+    fitter = _start_fit(clip, frames, config)
+    yield from _run_fit(fitter, work / "fit.safetensors", f"{source_sha256}:{json.dumps(asdict(config))}")
+    yield Progress("saving", 0, 1)
+    findings = (*clip.findings, *speech.findings(info.fps))
+    avatar = Avatar(
+        manifest=_manifest(info, clip, config, fitter, source_sha256, findings),
+        model=fitter.model,
+        lips=lips,
+        encoder=encoder,
+        tracks=_source_tracks(clip, frames, fitter),
+        background=clip.background,
+    )
+    report = write_report(avatar, frames, work)
+    save_avatar(avatar, video, output, extras=(report,))
+    (work / "fit.safetensors").unlink(missing_ok=True)
+    report.unlink()
+    yield Progress("saving", 1, 1)
+
+
+@dataclass(frozen=True)
+class ClipSpeech:
+    """The sound of a clip, in step with its lips."""
+
+    features: SpeechFeatureTrack
+    offset: AudioVideoOffset
+
+    @property
+    def shift_frames(self) -> float:
+        """Frames by which the sound was delayed to match the lips; 0 when the estimate is not to be trusted."""
+        return self.offset.frames if self.offset.is_reliable and abs(self.offset.frames) > 1 else 0.0
+
+    def findings(self, fps: Fraction) -> tuple[str, ...]:
+        """What the user should know."""
+        if not self.shift_frames:
+            return ()
+        milliseconds = 1000 * self.shift_frames / float(fps)
+        when = "late" if milliseconds > 0 else "early"
+        return (f"the picture is {abs(milliseconds):.0f} ms {when} against the sound: corrected for learning the lips",)
+
+
+def clip_speech(info: VideoInfo, clip: TrackedClip, encoder: SpeechEncoder) -> ClipSpeech:
+    """Speech features of a clip at its frame times, shifted by the audio-video offset found in the fitted part."""
+    samples = read_audio(info.path).samples
+    features = speech_features(samples, encoder, info.fps, len(clip))
+    fitted = slice(0, clip.fitted_frames)
+    head = SpeechFeatureTrack(features.features[fitted], info.fps)
+    topology, points = clip.topology, clip.landmarks[fitted]
+    opening = mouth_opening(points, clip.shape.points, topology)
+    corners = points[:, [topology.inner_lips[0], topology.inner_lips[len(topology.inner_lips) // 2]], :2]
+    width = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)
+    speech = ClipSpeech(features, estimate_offset(head, opening, width))
+    delay = round(speech.shift_frames * SAMPLE_RATE / float(info.fps))
+    if delay == 0:
+        return speech
+    shifted = np.concatenate([np.zeros(delay, np.float32), samples]) if delay > 0 else samples[-delay:]
+    return ClipSpeech(speech_features(shifted, encoder, info.fps, len(clip)), speech.offset)
+
+
+def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
+    """Frames that are fitted when a share at the end, at most MOST_HELD_OUT_S, is held out."""
+    held_out = min(round(holdout * info.frame_count), round(MOST_HELD_OUT_S * float(info.fps)))
+    return info.frame_count - held_out
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _track(
+    info: VideoInfo, config: FitConfig, source_sha256: str, work: Path
+) -> Generator[Progress, None, TrackedClip]:
+    tracking = TrackingConfig(config.landmarks, config.face, config.resolution)
+    fitted = fitted_frame_count(info, config.holdout)
+    key = f"{source_sha256}:{json.dumps(asdict(tracking))}:{fitted}"
+    path = work / "track.safetensors"
+    clip = load_tracked_clip(path, key)
+    if clip is None:
+        job = track_clip(info, tracking, fitted)
+        while clip is None:
+            try:
+                event = next(job)
+                yield Progress(event.stage, event.done, event.total)
+            except StopIteration as finished:
+                clip = finished.value
+        save_tracked_clip(clip, path, key)
+    return clip
+
+
+def _fit_lips(clip: TrackedClip, speech: SpeechFeatureTrack) -> LipMotionPredictor:
+    codes = clip.expression.lower.copy()
+    codes[clip.fitted_frames :] = np.nan
+    codes[~clip.found] = np.nan
+    return LipMotionPredictor.fit(speech, codes, mouth_opening(clip.landmarks, clip.shape.points, clip.topology))
+
+
+def _codes(clip: TrackedClip) -> np.ndarray:
+    return np.concatenate([clip.expression.lower, clip.expression.upper], 1)
+
+
+def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> HeadFitter:
+    recipe: Recipe = RECIPES[config.preset]
+    torch.manual_seed(config.seed)
+    topology = clip.topology
+    mesh = FaceMesh(
+        vertices=clip.shape.points + clip.basis.mean,
+        motion=clip.basis.motion,
+        lower_codes=len(clip.basis.lower_components),
+        lower_vertices=np.array(topology.lower_face),
+        upper_vertices=np.array(topology.upper_face),
+        inner_lips=np.array(topology.inner_lips),
+        upper_inner_lip=topology.upper_inner_lip,
+        lower_inner_lip=topology.lower_inner_lip,
+    )
+    reference = clip.reference_frame
+    view = ReferenceView(
+        clip.head.rotations[reference],
+        clip.head.translations[reference],
+        frames.mattes[int(np.argmin(np.abs(frames.indices - reference)))] / np.float32(255),
+        float(clip.landmarks[reference, topology.chin, 1]),
+    )
+    intrinsics = Intrinsics(clip.head.focal_px, clip.crop.resolution)
+    model = seed_head_model(mesh, view, intrinsics, recipe.seeding, recipe.motion, config.seed)
+    starts = (branch.means.detach().numpy() for branch in (model.face, model.body, model.mouth))
+    paint(model, *(mean_colors(frames, points) for points in starts))
+    chosen = frames.indices
+    targets = MotionTargets(
+        clip.head.rotations[chosen], clip.head.translations[chosen],
+        clip.torso.rotations[chosen], clip.torso.translations[chosen], _codes(clip)[chosen],
+    )  # fmt: skip
+    return HeadFitter(model, targets, frames, clip.background, recipe.fitting, config.seed, config.backend)
+
+
+def _run_fit(fitter: HeadFitter, checkpoint: Path, key: str) -> Iterator[Progress]:
+    """Takes the steps, saving the state now and then; goes on from a state saved by the same fit."""
+    if checkpoint.exists():
+        _restore(fitter, checkpoint, key)
+    saved = time.monotonic()
+    for event in fitter.run():
+        yield Progress("fitting", event.step, event.steps, f"{event.gaussians} Gaussians, loss {event.loss:.4f}")
+        if time.monotonic() - saved > CHECKPOINT_S:
+            temporary = checkpoint.with_suffix(".part")
+            save_file(fitter.to_tensors(), temporary, {"key": key})
+            temporary.replace(checkpoint)
+            saved = time.monotonic()
+
+
+def _restore(fitter: HeadFitter, checkpoint: Path, key: str) -> None:
+    try:
+        with safe_open(checkpoint, framework="pt") as file:
+            same = (file.metadata() or {}).get("key") == key
+        if same:
+            fitter.restore(load_file(checkpoint))
+    except (SafetensorError, OSError):
+        # Half a file, left by a crash of the machine: the fit begins anew.
+        checkpoint.unlink(missing_ok=True)
+
+
+def _source_tracks(clip: TrackedClip, frames: TrainingFrames, fitter: HeadFitter) -> SourceTracks:
+    """Tracked poses, refined ones where a frame was fitted."""
+    head_rotations, head_translations = clip.head.rotations.copy(), clip.head.translations.copy()
+    torso_rotations, torso_translations = clip.torso.rotations.copy(), clip.torso.translations.copy()
+    with torch.no_grad():
+        for place, number in enumerate(frames.indices):
+            pose = fitter.poses.pose(place)
+            head_rotations[number], head_translations[number] = pose.head_rotation, pose.head_translation
+            torso_rotations[number], torso_translations[number] = pose.torso_rotation, pose.torso_translation
+    return SourceTracks(
+        head_rotations, head_translations, torso_rotations, torso_translations,
+        clip.expression.lower, clip.expression.upper, np.ascontiguousarray(clip.landmarks[..., :2]), clip.found,
+    )  # fmt: skip
+
+
+def _manifest(
+    info: VideoInfo,
+    clip: TrackedClip,
+    config: FitConfig,
+    fitter: HeadFitter,
+    source_sha256: str,
+    findings: tuple[str, ...],
+) -> AvatarManifest:
+    model = fitter.model
+    recipe = RECIPES[config.preset]
+    return AvatarManifest(
+        format_version=FORMAT_VERSION,
+        talkinghead_version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        source_name=info.path.name,
+        source_sha256=source_sha256,
+        fps=info.fps,
+        width=info.width,
+        height=info.height,
+        frame_count=len(clip),
+        fitted_frames=clip.fitted_frames,
+        crop=clip.crop,
+        focal_px=clip.head.focal_px,
+        topology=clip.topology.name,
+        speech_encoder=DEFAULT_BUNDLE.name,
+        preset=config.preset,
+        seed=config.seed,
+        face=len(model.face),
+        body=len(model.body),
+        mouth=len(model.mouth),
+        codes=model.code_size,
+        extent=model.face.field.planes.extent,
+        field=recipe.motion,
+        findings=findings,
+    )
