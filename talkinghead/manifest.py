@@ -151,7 +151,7 @@ def _decode(kind: Any, value: Any) -> Any:
             raise ValueError(f"expected the fields {', '.join(hints)}")
         return kind(**{name: _decode(hint, value[name]) for name, hint in hints.items()})
     if get_origin(kind) is tuple:
-        return tuple(_decode(get_args(kind)[0], item) for item in value)
+        return tuple(_decode(get_args(kind)[0], item) for item in _decode(list, value))
     if kind is Fraction:
         return Fraction(_decode(str, value))
     if kind is float and type(value) is int:

@@ -1,4 +1,4 @@
-"""Whether results can be written where the user wants them: asked before any long work and before weights are loaded."""
+"""Whether results can be written where the user wants them: asked before long work and before weights are loaded."""
 
 from __future__ import annotations
 
