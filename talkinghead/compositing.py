@@ -104,9 +104,14 @@ def feathered_mask(outline: np.ndarray, resolution: int) -> np.ndarray:
     cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
     mask[[0, -1]] = 0
     mask[:, [0, -1]] = 0
-    smooth = cv2.GaussianBlur(mask, (0, 0), FEATHER * resolution, borderType=cv2.BORDER_CONSTANT)
-    # A smoothed straight edge is one half at the edge: keeping the upper half erodes and feathers in one step.
-    return cv2.addWeighted(smooth, 2, smooth, 0, -255)
+    left, top, width, height = cv2.boundingRect(mask)
+    inside = mask[top : top + height, left : left + width]
+    # A smoothed straight edge is one half at the edge: keeping the upper half erodes and feathers in one step. The box
+    # touches the polygon, so what lies around it is zero.
+    border = cv2.BORDER_CONSTANT | cv2.BORDER_ISOLATED
+    smooth = cv2.GaussianBlur(inside, (0, 0), FEATHER * resolution, borderType=border)
+    inside[...] = cv2.addWeighted(smooth, 2, smooth, 0, -255)
+    return mask
 
 
 def composite(frame: np.ndarray, rendered: np.ndarray, crop: CropBox, mask: np.ndarray) -> np.ndarray:

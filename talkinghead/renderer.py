@@ -13,10 +13,18 @@ from torch import Tensor
 from render.head_model import BonePose
 from render.rasterize import Backend, available_backends
 from talkinghead.avatar import Avatar
+from talkinghead.compositing import BlendRegion, composite
+
+Window = tuple[slice, slice]
+"""Rows and columns of the crop."""
+WINDOW_MARGIN = 4
+"""Pixels rendered around the wanted ones, so that resampling sees no black."""
 
 
 class AvatarRenderer:
     """Draws an avatar in the poses of its source clip. The avatar itself is not changed.
+
+    Frames are independent of one another and may be drawn by several threads at once.
 
     Args:
         backend: rasterizer; "auto" takes the GPU if gsplat can run on it, else the processor.
@@ -27,6 +35,9 @@ class AvatarRenderer:
 
     def __init__(self, avatar: Avatar, backend: Backend = "auto") -> None:
         self._tracks = avatar.tracks
+        self._crop = avatar.manifest.crop
+        self._side = self._crop.resolution
+        self._region = BlendRegion(avatar)
         self._backend = backend
         self._device = _device_for(backend)
         self._model = copy.deepcopy(avatar.model).to(self._device).requires_grad_(False)
@@ -36,7 +47,6 @@ class AvatarRenderer:
         background = torch.from_numpy(avatar.background).to(self._device)
         self._background = background.permute(2, 0, 1).float().div(255).contiguous()
 
-    @torch.inference_mode()
     def free(self, frame: int, lower: np.ndarray, upper: np.ndarray | None = None) -> np.ndarray:
         """Head, neck and torso over the background plate, in the pose of source frame `frame`.
 
@@ -48,9 +58,39 @@ class AvatarRenderer:
             uint8 [R, R, 3] RGB, the crop.
         """
         upper = self._tracks.upper[frame] if upper is None else upper
-        code = self._tensor(np.concatenate([lower, upper]))
-        picture = self._model.render(self._pose(frame), code, self._camera, self._backend).over(self._background)
-        return to_uint8(picture)
+        return self._render(frame, np.concatenate([lower, upper]), (slice(0, self._side), slice(0, self._side)))
+
+    def in_place(self, frame: int, source: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        """Source frame `frame` with mouth, chin and neck rendered into it; a frame without a face as it is.
+
+        Args:
+            source: [H, W, 3] uint8 RGB, not changed.
+            lower: [Kl] expression code of the lower face.
+
+        Returns:
+            uint8 [H, W, 3].
+        """
+        if not self._tracks.found[frame]:
+            return source
+        mask = self._region.mask(frame)
+        window = _window_around(mask)
+        rendered = np.zeros((self._side, self._side, 3), np.uint8)  # only the window is looked at
+        rendered[window] = self._render(frame, np.concatenate([lower, self._tracks.upper[frame]]), window)
+        return composite(source, rendered, self._crop, mask)
+
+    @torch.inference_mode()
+    def _render(self, frame: int, code: np.ndarray, window: Window) -> np.ndarray:
+        """The pixels of a window of the crop, uint8 [h, w, 3]."""
+        rows, columns = window
+        camera = replace(
+            self._camera,
+            cx=self._camera.cx - columns.start,
+            cy=self._camera.cy - rows.start,
+            width=columns.stop - columns.start,
+            height=rows.stop - rows.start,
+        )
+        person = self._model.render(self._pose(frame), self._tensor(code), camera, self._backend)
+        return to_uint8(person.over(self._background[:, rows, columns]))
 
     def _pose(self, frame: int) -> BonePose:
         tracks = self._tracks
@@ -69,6 +109,14 @@ def to_uint8(picture: Tensor) -> np.ndarray:
     """A picture [3, H, W] in [0, 1], rounded and clipped to uint8 [H, W, 3]; several times faster than in torch."""
     # convertScaleAbs takes the absolute value: of a blend of colours, none of which is negative.
     return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in picture.cpu().numpy()])
+
+
+def _window_around(mask: np.ndarray) -> Window:
+    """The bounding box of what a mask holds, with a margin, inside the picture."""
+    left, top, width, height = cv2.boundingRect(mask)
+    rows = slice(max(0, top - WINDOW_MARGIN), min(mask.shape[0], top + height + WINDOW_MARGIN))
+    columns = slice(max(0, left - WINDOW_MARGIN), min(mask.shape[1], left + width + WINDOW_MARGIN))
+    return rows, columns
 
 
 def _device_for(backend: Backend) -> torch.device:
