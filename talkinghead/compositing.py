@@ -18,13 +18,12 @@ LID_MARGIN = 0.06
 """The region begins this far under the lower lids; unit: distance from the line between the eyes to the chin..."""
 CHIN_MARGIN = 0.35
 """...and ends this far below the chin: a jaw drops by about 0.2."""
-FEATHER = 0.01
-"""Standard deviation of the smoothing of the border, as a share of the crop's side."""
+FEATHER = 0.02
+"""Width of the soft border, as a share of the crop's side."""
 TRIANGULATED_FRAMES = 300
 """More frames no longer change the mean face, and memory stays independent of the clip's length."""
 RIDGE = 1e-4
 """Pulls a landmark to the head's centre where hardly any rotation shows its depth; relative to one frame's evidence."""
-_SUBPIXEL_BITS = 4
 
 
 class BlendRegion:
@@ -95,23 +94,33 @@ def region_outline(points: np.ndarray, topology: FaceTopology) -> np.ndarray:
 
 
 def feathered_mask(outline: np.ndarray, resolution: int) -> np.ndarray:
-    """A polygon [P, 2] px as a soft mask, uint8 [R, R].
+    """A convex polygon [P, 2] px as a soft mask, uint8 [R, R].
 
-    0 outside the polygon and on the crop's border; inside it rises to 255 over about two deviations of `FEATHER`.
+    0 outside the polygon and on the crop's border; inside it rises to 255 within `FEATHER` of the crop's side. It is
+    computed from exact distances, so that it follows an outline that moves by a fraction of a pixel.
     """
     mask = np.zeros((resolution, resolution), np.uint8)
-    corners = np.round((outline - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)  # OpenCV: pixel centres are integers
-    cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
-    mask[[0, -1]] = 0
-    mask[:, [0, -1]] = 0
-    left, top, width, height = cv2.boundingRect(mask)
-    inside = mask[top : top + height, left : left + width]
-    # A smoothed straight edge is one half at the edge: keeping the upper half erodes and feathers in one step. The box
-    # touches the polygon, so what lies around it is zero.
-    border = cv2.BORDER_CONSTANT | cv2.BORDER_ISOLATED
-    smooth = cv2.GaussianBlur(inside, (0, 0), FEATHER * resolution, borderType=border)
-    inside[...] = cv2.addWeighted(smooth, 2, smooth, 0, -255)
+    left, top = np.clip(np.floor(outline.min(axis=0)), 0, resolution).astype(int)
+    right, bottom = np.clip(np.ceil(outline.max(axis=0)), 0, resolution).astype(int)
+    columns, rows = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
+    distance = np.full((len(rows), len(columns)), np.inf, np.float32)  # to the nearest edge, px
+    for normal, offset in zip(*_inward_edges(outline, resolution), strict=True):
+        across, down = (normal[0] * columns + offset).astype(np.float32), (normal[1] * rows).astype(np.float32)
+        np.minimum(distance, across + down[:, None], out=distance)
+    depth = np.clip(distance / (FEATHER * resolution), 0, 1)
+    mask[top:bottom, left:right] = np.rint(255 * depth * depth * (3 - 2 * depth))
     return mask
+
+
+def _inward_edges(outline: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normals [E, 2] and offsets [E] of a polygon's edges and of the crop's border, positive inside."""
+    edges = np.roll(outline, -1, axis=0) - outline
+    normals = np.stack([-edges[:, 1], edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
+    offsets = -(normals * outline).sum(axis=1)
+    sides = np.sign(normals @ outline.mean(axis=0) + offsets)
+    # Half a pixel inside: the centres of the outermost pixels, which shall be 0.
+    border = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]]), np.array([-0.5, -0.5, resolution - 0.5, resolution - 0.5])
+    return np.concatenate([normals * sides[:, None], border[0]]), np.concatenate([offsets * sides, border[1]])
 
 
 def composite(frame: np.ndarray, rendered: np.ndarray, crop: CropBox, mask: np.ndarray) -> np.ndarray:

@@ -65,13 +65,16 @@ def frames_in_order(info: VideoInfo, order: Iterable[int]) -> Iterator[np.ndarra
     is asked for twice in a row is one array: do not write into it.
 
     Raises:
-        DamagedMediaError, ValueError: see `tools.video.read_frames`.
+        DamagedMediaError: see `tools.video.read_frames`.
+        ValueError: the clip has no such frame.
     """
     chunk = max(1, min(CHUNK_FRAMES, CHUNK_BYTES // (info.width * info.height * 3)))
     held: list[np.ndarray] = []  # frames first, first + 1, ...
     first = upcoming = 0
     stream = read_frames(info)
     for index in order:
+        if not 0 <= index < info.frame_count:
+            raise ValueError(f"frame {index} asked for, but {info.path} has {info.frame_count}")
         if index >= first + len(held):
             if index != upcoming:
                 stream = read_frames(info, index)
