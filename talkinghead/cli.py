@@ -95,12 +95,15 @@ class Evaluate:
         # A backend also renders an avatar; everything else is about fitting.
         if self.target.is_dir() and replace(self.evaluate.fit, backend="auto") != EvaluateConfig().fit:
             raise UserError(f"{self.target} is an avatar, so nothing is fitted: leave the options of the fit away")
-        from talkinghead.evaluate import evaluate
+        from talkinghead.evaluate import evaluate, measure_names
 
         evaluation = _show(evaluate(self.target, self.evaluate))
-        _print_table(evaluation.table())
+        lines = [[f"{getattr(row, name):.4g}" for row in evaluation.rows.values()] for name in measure_names()]
+        _print_table(
+            [("", *evaluation.rows), *((name, *line) for name, line in zip(measure_names(), lines, strict=True))]
+        )
         if self.json is not None:
-            _write_json(self.json, evaluation.to_json())
+            _write_text(self.json, evaluation.to_json())
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Bench:
         rows = [asdict(row) for row in _show(_collected(run_benchmark(config), total))]
         _print_table([tuple(rows[0]), *(tuple(f"{value:g}" for value in row.values()) for row in rows)])
         if self.json is not None:
-            _write_json(self.json, {"rows": rows})
+            _write_text(self.json, json.dumps({"rows": rows}, indent=2))
 
 
 Command = (
@@ -287,6 +290,8 @@ def _show(job: Generator[Progress, None, Result]) -> Result:
             while True:
                 event = next(job)
                 if bar is None or event.stage != stage:
+                    if bar is not None:  # a stage that is left is done, however coarsely it counted
+                        bars.update(bar, completed=bars.tasks[bar].total)
                     stage = event.stage
                     bar = bars.add_task(stage, total=event.total, completed=event.done, detail=event.detail)
                 bars.update(bar, total=event.total, completed=event.done, detail=event.detail)
@@ -303,10 +308,10 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _write_json(path: Path, content: object) -> None:
+def _write_text(path: Path, text: str) -> None:
     """Under a temporary name first, so that a file that was there stays whole."""
     temporary = path.with_name(f".{path.name}.unfinished")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

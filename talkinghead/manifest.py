@@ -53,6 +53,7 @@ class AvatarManifest:
     extent: float  # half side of the motion fields' planes, head units
     field: MotionFieldConfig
     findings: tuple[str, ...]  # what the preflight found
+    sound_delay_frames: float = 0.0  # by which the clip's own sound comes too early for its lips
 
     def __post_init__(self) -> None:
         largest_crop = min(self.width, self.height)
@@ -72,6 +73,7 @@ class AvatarManifest:
             "mouth": (self.mouth, 0, MOST_GAUSSIANS),
             "codes": (self.codes, 1, MOST_CODES),
             "extent": (self.extent, 1e-6, 1e6),
+            "sound_delay_frames": (self.sound_delay_frames, -1e6, 1e6),
             **{f"field.{name}": (size, 1, LARGEST_NETWORK) for name, size in dataclasses.asdict(self.field).items()},
         }
         for name, (value, least, most) in limits.items():

@@ -6,22 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from talkinghead.errors import DamagedAvatarError
-from tools.errors import OutputError
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """
-    Raises:
-        OutputError: the disk is full or the place may not be written.
-    """
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+    """Raises OSError when the disk is full or the place may not be written."""
+    # safetensors' own save_file makes files that only their owner may read.
+    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def read_tensors(path: Path, expected: Mapping[str, Tensor] | None, prefix: str = "") -> dict[str, Tensor]:
