@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags).run()
     except KeyboardInterrupt:
-        _complain("stopped; nothing half-written is left")
+        _complain("stopped; nothing half-written is left, and a fit that is started again goes on")
         return EXIT_INTERRUPTED
     except UserError as error:
         _complain(str(error))

@@ -233,7 +233,9 @@ def test_a_job_is_closed_when_interrupted(
     monkeypatch.setattr(talkinghead.speak, "speak", interrupted)
     assert main(["speak", str(tmp_path / "tiny.avatar"), str(speech), "-o", str(tmp_path / "out.mp4")]) == 130
     assert closed == [True]
-    assert capsys.readouterr().err.endswith("talkinghead: stopped; nothing half-written is left\n")
+    assert capsys.readouterr().err.endswith(
+        "talkinghead: stopped; nothing half-written is left, and a fit that is started again goes on\n"
+    )
 
 
 def test_a_job_is_closed_when_the_interrupt_comes_between_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +272,10 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     job.send_signal(signal.SIGINT)
     _, complaints = job.communicate()
     assert job.returncode == 130, complaints
-    assert complaints.splitlines()[-1] == "talkinghead: stopped; nothing half-written is left"
+    assert (
+        complaints.splitlines()[-1]
+        == "talkinghead: stopped; nothing half-written is left, and a fit that is started again goes on"
+    )
     assert "Traceback" not in complaints
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
