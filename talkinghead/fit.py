@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from encoders.av_offset import AudioVideoOffset, estimate_offset
+from encoders.av_offset import estimate_offset
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.features import SpeechFeatureTrack, speech_features
 from encoders.lip_motion import LipMotionPredictor
@@ -70,15 +70,18 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
     work.mkdir(parents=True, exist_ok=True)
     clip = yield from _track(info, config, source_sha256, work)
     encoder = DEFAULT_BUNDLE.load()
-    speech = clip_speech(info, clip, encoder)
-    lips = _fit_lips(clip, speech.features)
+    speech = clip_features(info, encoder, 0.0)
+    delay_frames = _sound_delay(clip, speech)
+    if delay_frames:
+        speech = clip_features(info, encoder, delay_frames)
+    lips = _fit_lips(clip, speech)
     frames = yield from load_training_frames(info, clip)
     fitter = _start_fit(clip, frames, config)
     yield from _run_fit(fitter, work / "fit.safetensors", f"{source_sha256}:{json.dumps(asdict(config))}")
     yield Progress("saving", 0, 1)
-    findings = (*clip.findings, *speech.findings(info.fps))
+    findings = (*clip.findings, *_delay_findings(delay_frames, info.fps))
     avatar = Avatar(
-        manifest=_manifest(info, clip, config, fitter, source_sha256, findings),
+        manifest=replace(_manifest(info, clip, config, fitter, source_sha256), findings=findings, sound_delay_frames=delay_frames),
         model=fitter.model,
         lips=lips,
         encoder=encoder,
@@ -92,43 +95,30 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
     yield Progress("saving", 1, 1)
 
 
-@dataclass(frozen=True)
-class ClipSpeech:
-    """The sound of a clip, in step with its lips."""
-
-    features: SpeechFeatureTrack
-    offset: AudioVideoOffset
-
-    @property
-    def shift_frames(self) -> float:
-        """Frames by which the sound was delayed to match the lips; 0 when the estimate is not to be trusted."""
-        return self.offset.frames if self.offset.is_reliable and abs(self.offset.frames) > 1 else 0.0
-
-    def findings(self, fps: Fraction) -> tuple[str, ...]:
-        """What the user should know."""
-        if not self.shift_frames:
-            return ()
-        milliseconds = 1000 * self.shift_frames / float(fps)
-        when = "late" if milliseconds > 0 else "early"
-        return (f"the picture is {abs(milliseconds):.0f} ms {when} against the sound: corrected for learning the lips",)
-
-
-def clip_speech(info: VideoInfo, clip: TrackedClip, encoder: SpeechEncoder) -> ClipSpeech:
-    """Speech features of a clip at its frame times, shifted by the audio-video offset found in the fitted part."""
+def clip_features(info: VideoInfo, encoder: SpeechEncoder, delay_frames: float) -> SpeechFeatureTrack:
+    """Speech features of a clip's own sound at its frame times, the sound delayed by so many frames."""
     samples = read_audio(info.path).samples
-    features = speech_features(samples, encoder, info.fps, len(clip))
-    fitted = slice(0, clip.fitted_frames)
-    head = SpeechFeatureTrack(features.features[fitted], info.fps)
-    topology, points = clip.topology, clip.landmarks[fitted]
-    opening = mouth_opening(points, clip.shape.points, topology)
-    corners = points[:, [topology.inner_lips[0], topology.inner_lips[len(topology.inner_lips) // 2]], :2]
-    width = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)
-    speech = ClipSpeech(features, estimate_offset(head, opening, width))
-    delay = round(speech.shift_frames * SAMPLE_RATE / float(info.fps))
-    if delay == 0:
-        return speech
+    delay = round(delay_frames * SAMPLE_RATE / float(info.fps))
     shifted = np.concatenate([np.zeros(delay, np.float32), samples]) if delay > 0 else samples[-delay:]
-    return ClipSpeech(speech_features(shifted, encoder, info.fps, len(clip)), speech.offset)
+    return speech_features(shifted, encoder, info.fps, info.frame_count)
+
+
+def _sound_delay(clip: TrackedClip, speech: SpeechFeatureTrack) -> float:
+    """Frames by which the sound must be delayed to match the lips of the fitted part; 0 when that cannot be told."""
+    fitted = slice(0, clip.fitted_frames)
+    points, ring = clip.landmarks[fitted], clip.topology.inner_lips
+    opening = mouth_opening(points, clip.shape.points, clip.topology)
+    width = np.linalg.norm(points[:, ring[0], :2] - points[:, ring[len(ring) // 2], :2], axis=1)
+    offset = estimate_offset(SpeechFeatureTrack(speech.features[fitted], speech.fps), opening, width)
+    return offset.frames if offset.is_reliable and abs(offset.frames) > 1 else 0.0
+
+
+def _delay_findings(delay_frames: float, fps: Fraction) -> tuple[str, ...]:
+    if not delay_frames:
+        return ()
+    milliseconds = 1000 * delay_frames / float(fps)
+    when = "late" if milliseconds > 0 else "early"
+    return (f"the picture is {abs(milliseconds):.0f} ms {when} against the sound: corrected for learning the lips",)
 
 
 def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
@@ -252,7 +242,6 @@ def _manifest(
     config: FitConfig,
     fitter: HeadFitter,
     source_sha256: str,
-    findings: tuple[str, ...],
 ) -> AvatarManifest:
     model = fitter.model
     recipe = RECIPES[config.preset]
@@ -279,5 +268,5 @@ def _manifest(
         codes=model.code_size,
         extent=model.face.field.planes.extent,
         field=recipe.motion,
-        findings=findings,
+        findings=clip.findings,
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import talkinghead  # noqa: F401 - sets up OpenMP before torch is loaded
+
 ROOT = Path(__file__).resolve().parent.parent
 
 ALLOWED_SKIPS = {

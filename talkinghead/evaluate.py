@@ -1,0 +1,218 @@
+"""`talkinghead evaluate`: the papers' self-reconstruction protocol on the held-out part of a clip, with its controls.
+
+The avatar is driven by the clip's own sound and pose; beside that row stand the clip itself, the avatar driven by its tracked
+expression, by the sound of another moment, by silence and by no expression at all: a lip measure that does not separate these
+says nothing. As in TalkingGaussian (arXiv 2404.15264, Sec. 4.1) the upper face (eyes, brows) follows the clip in all rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from encoders.features import SpeechFeatureTrack
+from talkinghead.avatar import Avatar, load_avatar
+from talkinghead.compositing import BlendRegion, composite
+from talkinghead.config import EvaluateConfig
+from talkinghead.errors import NothingHeldOutError
+from talkinghead.fit import clip_features, fit
+from talkinghead.progress import Progress
+from talkinghead.renderer import AvatarRenderer
+from tools import metrics
+from tools.face_topology import FaceTopology
+from tools.landmarks import landmark_detector
+from tools.tracked_clip import TOPOLOGIES, CropBox
+from tools.video import VideoInfo, read_frames
+
+SHUFFLE_FRAMES = 37
+"""The shuffled row hears the sound of this many frames earlier (the held-out part is a ring)."""
+AUDIO, TRACKED, SHUFFLED, SILENCE, MEAN_FACE, TRUTH = (
+    "audio", "tracked", "shuffled", "silence", "mean_face", "ground_truth",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """Measures of one way to drive the avatar; `_free` of the head render alone, the others in place."""
+
+    composite_psnr: float  # dB, the crop with the blended region replaced, as `speak` does it
+    composite_ssim: float
+    hull_psnr: float  # dB, the crop with the convex hull of the face landmarks replaced
+    face_psnr: float  # dB, inside that hull only
+    lmd_px: float  # lip landmark distance, px of the crop
+    lmd_centred_px: float
+    mouth_opening_r: float  # Pearson's r of the inner-lip distance
+    lmd_px_free: float
+    lmd_centred_px_free: float
+    mouth_opening_r_free: float
+    mouth_amplitude: float  # spread of the opening, output / real, in place
+    mouth_lag_frames: int  # frames by which the output's opening is late, in place
+    head_jitter: float  # second difference of the stable landmarks, output / source, in place
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All rows, and how they were measured."""
+
+    protocol: dict[str, str | int | float]
+    rows: dict[str, EvaluationRow]
+
+    def to_json(self) -> str:
+        """The result as JSON; infinite and undefined values become null."""
+        rows = {name: {key: _finite(value) for key, value in asdict(row).items()} for name, row in self.rows.items()}
+        return json.dumps({"protocol": self.protocol, "rows": rows}, indent=2, allow_nan=False)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass
+class _Tally:
+    """What is gathered of one row while the frames pass by."""
+
+    composite_psnr: list[float] = field(default_factory=list)
+    composite_ssim: list[float] = field(default_factory=list)
+    hull_psnr: list[float] = field(default_factory=list)
+    face_psnr: list[float] = field(default_factory=list)
+    in_place: list[np.ndarray] = field(default_factory=list)  # landmarks
+    free: list[np.ndarray] = field(default_factory=list)
+
+
+def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
+    """Measures an avatar fitted with a held-out part, or fits one from a video first.
+
+    Raises:
+        NothingHeldOutError: the avatar was fitted to the whole clip.
+        UserError: see `fit` and `load_avatar`.
+    """
+    if target.is_dir():
+        return (yield from _measure(load_avatar(target)))
+    with tempfile.TemporaryDirectory(prefix="talkinghead-evaluate-") as folder:
+        output = Path(folder) / "held-out.avatar"
+        yield from fit(target, output, config.fit)
+        return (yield from _measure(load_avatar(output)))
+
+
+def _measure(avatar: Avatar) -> Generator[Progress, None, Evaluation]:
+    facts = avatar.manifest
+    held_out = np.arange(facts.fitted_frames, facts.frame_count)
+    held_out = held_out[avatar.tracks.found[held_out]]
+    if len(held_out) < SHUFFLE_FRAMES:
+        raise NothingHeldOutError(
+            f"{avatar.path} keeps {len(held_out)} frames for measuring, expected {SHUFFLE_FRAMES} or more: "
+            "fit it with --holdout 0.2, or give the video itself"
+        )
+    info = avatar.source_video()
+    drives = _drives(avatar, info, held_out)
+    tallies = {name: _Tally() for name in (*drives, TRUTH)}
+    renderer, region = AvatarRenderer(avatar), BlendRegion(avatar)
+    first, wanted = int(held_out[0]), {int(number): place for place, number in enumerate(held_out)}
+    with landmark_detector("mediapipe", still=True, max_faces=1) as detector:
+        for number, frame in enumerate(read_frames(info, first), start=first):
+            if number not in wanted:
+                continue
+            source = facts.crop.cut(frame)
+            whole = CropBox(0, 0, facts.crop.resolution, facts.crop.resolution)
+            mask = region.mask(number)
+            hull = metrics.face_hull_mask(avatar.tracks.landmarks[number], *source.shape[:2])
+            for name, codes in drives.items():
+                free = renderer.free(number, codes[wanted[number]])
+                in_place = composite(source, free, whole, mask)
+                _tally_pictures(tallies[name], source, free, in_place, hull)
+                tallies[name].in_place.append(_landmarks(detector, in_place))
+                tallies[name].free.append(_landmarks(detector, free))
+            seen = _landmarks(detector, source)
+            _tally_pictures(tallies[TRUTH], source, source, source, hull)
+            tallies[TRUTH].in_place.append(seen)
+            tallies[TRUTH].free.append(seen)
+            yield Progress("measuring", wanted[number] + 1, len(held_out))
+    topology = TOPOLOGIES[facts.topology]
+    truth = np.stack(tallies[TRUTH].in_place)
+    rows = {name: _row(tally, truth, topology) for name, tally in tallies.items()}
+    return Evaluation(_protocol(avatar, held_out), rows)
+
+
+def _drives(avatar: Avatar, info: VideoInfo, held_out: np.ndarray) -> dict[str, np.ndarray]:
+    """Lower-face codes [T, Kl] of each row."""
+    speech = clip_features(info, avatar.encoder, avatar.manifest.sound_delay_frames)
+    spoken = avatar.lips.predict(speech)[held_out]
+    tracked = avatar.tracks.lower[held_out]
+    silent = SpeechFeatureTrack(np.zeros_like(speech.features), info.fps)
+    return {
+        AUDIO: spoken,
+        TRACKED: tracked,
+        SHUFFLED: np.roll(spoken, SHUFFLE_FRAMES, axis=0),
+        SILENCE: avatar.lips.predict(silent)[held_out],
+        MEAN_FACE: np.zeros_like(tracked),
+    }
+
+
+def _topology(avatar: Avatar) -> FaceTopology:
+    return TOPOLOGIES[avatar.manifest.topology]
+
+
+def _tally_pictures(
+    tally: _Tally, source: np.ndarray, free: np.ndarray, in_place: np.ndarray, hull: np.ndarray
+) -> None:
+    tally.composite_psnr.append(metrics.psnr(in_place, source))
+    tally.composite_ssim.append(metrics.ssim(in_place, source))
+    tally.hull_psnr.append(metrics.psnr(np.where(hull[..., None], free, source), source))
+    tally.face_psnr.append(metrics.psnr(free, source, hull))
+
+
+def _landmarks(detector: object, picture: np.ndarray) -> np.ndarray:
+    faces = detector.detect(picture)
+    return faces[0] if faces else np.full((detector.topology.count, 3), np.nan, np.float32)
+
+
+def _row(tally: _Tally, truth: np.ndarray, topology: FaceTopology) -> EvaluationRow:
+    in_place, free = np.stack(tally.in_place), np.stack(tally.free)
+    shape = np.nanmean(truth, axis=0)
+    real = metrics.mouth_opening(truth, shape, topology)
+    opening = metrics.mouth_opening(in_place, shape, topology)
+    return EvaluationRow(
+        composite_psnr=float(np.mean(tally.composite_psnr)),
+        composite_ssim=float(np.mean(tally.composite_ssim)),
+        hull_psnr=float(np.mean(tally.hull_psnr)),
+        face_psnr=float(np.mean(tally.face_psnr)),
+        lmd_px=metrics.landmark_distance(in_place, truth, topology.lips),
+        lmd_centred_px=metrics.centred_landmark_distance(in_place, truth, topology.lips),
+        mouth_opening_r=metrics.pearson(opening, real),
+        lmd_px_free=metrics.landmark_distance(free, truth, topology.lips),
+        lmd_centred_px_free=metrics.centred_landmark_distance(free, truth, topology.lips),
+        mouth_opening_r_free=metrics.pearson(metrics.mouth_opening(free, shape, topology), real),
+        mouth_amplitude=metrics.amplitude_ratio(opening, real),
+        mouth_lag_frames=metrics.best_lag(opening, real, 6),
+        head_jitter=metrics.head_jitter(in_place, topology.stable) / metrics.head_jitter(truth, topology.stable),
+    )
+
+
+def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | float]:
+    facts = avatar.manifest
+    return {
+        "source": facts.source_name,
+        "held_out_frames": len(held_out),
+        "first_held_out_frame": facts.fitted_frames,
+        "frames_per_second": str(facts.fps),
+        "crop_resolution_px": facts.crop.resolution,
+        "preset": facts.preset,
+        "seed": facts.seed,
+        "landmarks": "MediaPipe face mesh on every picture by itself, source pictures alike",
+        "lip_landmarks": len(_topology(avatar).lips),
+        "poses": "tracked from landmarks with the head shape of the fitted part; upper face tracked in every row",
+        "in_place": "blended region (under the eyes to below the chin) of the crop replaced, as speak does",
+        "hull": "convex hull of the face landmarks, eroded by one pixel, replaced by the render",
+        "shuffled": f"codes of the audio row, {SHUFFLE_FRAMES} frames later, in a ring",
+    }
+
+
+def measure_names() -> tuple[str, ...]:
+    """The columns of the table."""
+    return tuple(item.name for item in fields(EvaluationRow))
