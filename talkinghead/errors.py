@@ -24,3 +24,7 @@ class NewerAvatarError(UserError):
 
 class OutputExistsError(UserError):
     """The output is there already, and to overwrite it was not asked for."""
+
+
+class NothingHeldOutError(UserError):
+    """An avatar that was fitted to its whole clip cannot be measured on it."""

@@ -1,8 +1,9 @@
 """`talkinghead evaluate`: the papers' self-reconstruction protocol on the held-out part of a clip, with its controls.
 
-The avatar is driven by the clip's own sound and pose; beside that row stand the clip itself, the avatar driven by its tracked
-expression, by the sound of another moment, by silence and by no expression at all: a lip measure that does not separate these
-says nothing. As in TalkingGaussian (arXiv 2404.15264, Sec. 4.1) the upper face (eyes, brows) follows the clip in all rows.
+The avatar is driven by the clip's own sound and pose; beside that row stand the clip itself, the avatar driven by its
+tracked expression, by the sound of another moment, by silence and by no expression at all: a lip measure that does not
+separate these says nothing. As in TalkingGaussian (arXiv 2404.15264, Sec. 4.1) the upper face follows the clip in all
+rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import math
 import tempfile
 from collections.abc import Generator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import numpy as np
 from encoders.features import SpeechFeatureTrack
 from talkinghead.avatar import Avatar, load_avatar
 from talkinghead.compositing import BlendRegion, composite
-from talkinghead.config import EvaluateConfig
+from talkinghead.config import Backend, EvaluateConfig
 from talkinghead.errors import NothingHeldOutError
 from talkinghead.fit import clip_features, fit
 from talkinghead.progress import Progress
@@ -81,8 +83,21 @@ class _Tally:
     composite_ssim: list[float] = field(default_factory=list)
     hull_psnr: list[float] = field(default_factory=list)
     face_psnr: list[float] = field(default_factory=list)
-    in_place: list[np.ndarray] = field(default_factory=list)  # landmarks
-    free: list[np.ndarray] = field(default_factory=list)
+
+
+class _Observer:
+    """Follows the face in a row's output as in any video: by a detector of its own, frame after frame."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.in_place: list[np.ndarray] = []  # landmarks [K, 3]
+        self.free: list[np.ndarray] = []
+        self._detectors = [stack.enter_context(landmark_detector("mediapipe", max_faces=1)) for _ in range(2)]
+
+    def see(self, in_place: np.ndarray, free: np.ndarray) -> None:
+        """Takes in the pictures of one frame."""
+        for detector, picture, track in zip(self._detectors, (in_place, free), (self.in_place, self.free), strict=True):
+            faces = detector.detect(picture)
+            track.append(faces[0] if faces else np.full((detector.topology.count, 3), np.nan, np.float32))
 
 
 def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
@@ -93,14 +108,14 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
         UserError: see `fit` and `load_avatar`.
     """
     if target.is_dir():
-        return (yield from _measure(load_avatar(target)))
+        return (yield from _measure(load_avatar(target), config.fit.backend))
     with tempfile.TemporaryDirectory(prefix="talkinghead-evaluate-") as folder:
         output = Path(folder) / "held-out.avatar"
         yield from fit(target, output, config.fit)
-        return (yield from _measure(load_avatar(output)))
+        return (yield from _measure(load_avatar(output), config.fit.backend))
 
 
-def _measure(avatar: Avatar) -> Generator[Progress, None, Evaluation]:
+def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Evaluation]:
     facts = avatar.manifest
     held_out = np.arange(facts.fitted_frames, facts.frame_count)
     held_out = held_out[avatar.tracks.found[held_out]]
@@ -112,9 +127,10 @@ def _measure(avatar: Avatar) -> Generator[Progress, None, Evaluation]:
     info = avatar.source_video()
     drives = _drives(avatar, info, held_out)
     tallies = {name: _Tally() for name in (*drives, TRUTH)}
-    renderer, region = AvatarRenderer(avatar), BlendRegion(avatar)
+    renderer, region = AvatarRenderer(avatar, backend), BlendRegion(avatar)
     first, wanted = int(held_out[0]), {int(number): place for place, number in enumerate(held_out)}
-    with landmark_detector("mediapipe", still=True, max_faces=1) as detector:
+    with ExitStack() as stack:
+        watch = {name: _Observer(stack) for name in tallies}
         for number, frame in enumerate(read_frames(info, first), start=first):
             if number not in wanted:
                 continue
@@ -126,16 +142,13 @@ def _measure(avatar: Avatar) -> Generator[Progress, None, Evaluation]:
                 free = renderer.free(number, codes[wanted[number]])
                 in_place = composite(source, free, whole, mask)
                 _tally_pictures(tallies[name], source, free, in_place, hull)
-                tallies[name].in_place.append(_landmarks(detector, in_place))
-                tallies[name].free.append(_landmarks(detector, free))
-            seen = _landmarks(detector, source)
+                watch[name].see(in_place, free)
             _tally_pictures(tallies[TRUTH], source, source, source, hull)
-            tallies[TRUTH].in_place.append(seen)
-            tallies[TRUTH].free.append(seen)
+            watch[TRUTH].see(source, source)
             yield Progress("measuring", wanted[number] + 1, len(held_out))
     topology = TOPOLOGIES[facts.topology]
-    truth = np.stack(tallies[TRUTH].in_place)
-    rows = {name: _row(tally, truth, topology) for name, tally in tallies.items()}
+    truth = np.stack(watch[TRUTH].in_place)
+    rows = {name: _row(tally, watch[name], truth, topology) for name, tally in tallies.items()}
     return Evaluation(_protocol(avatar, held_out), rows)
 
 
@@ -167,13 +180,8 @@ def _tally_pictures(
     tally.face_psnr.append(metrics.psnr(free, source, hull))
 
 
-def _landmarks(detector: object, picture: np.ndarray) -> np.ndarray:
-    faces = detector.detect(picture)
-    return faces[0] if faces else np.full((detector.topology.count, 3), np.nan, np.float32)
-
-
-def _row(tally: _Tally, truth: np.ndarray, topology: FaceTopology) -> EvaluationRow:
-    in_place, free = np.stack(tally.in_place), np.stack(tally.free)
+def _row(tally: _Tally, seen: _Observer, truth: np.ndarray, topology: FaceTopology) -> EvaluationRow:
+    in_place, free = np.stack(seen.in_place), np.stack(seen.free)
     shape = np.nanmean(truth, axis=0)
     real = metrics.mouth_opening(truth, shape, topology)
     opening = metrics.mouth_opening(in_place, shape, topology)
@@ -204,7 +212,7 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "crop_resolution_px": facts.crop.resolution,
         "preset": facts.preset,
         "seed": facts.seed,
-        "landmarks": "MediaPipe face mesh on every picture by itself, source pictures alike",
+        "landmarks": "MediaPipe face mesh following each row's output as a video, and the source alike",
         "lip_landmarks": len(_topology(avatar).lips),
         "poses": "tracked from landmarks with the head shape of the fitted part; upper face tracked in every row",
         "in_place": "blended region (under the eyes to below the chin) of the crop replaced, as speak does",

@@ -8,12 +8,11 @@ Beside the avatar a work folder keeps the track and, until the fit is done, its 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +33,7 @@ from render.seeding import FaceMesh, ReferenceView, paint, seed_head_model
 from talkinghead import __version__
 from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
 from talkinghead.config import FitConfig
+from talkinghead.manifest import FileRecord
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress
 from talkinghead.report import write_report
@@ -63,11 +63,19 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
     info = probe(video)
     if not info.has_audio:
         raise NoAudioError(f"{video} has no sound: the avatar learns its lips from the person's own speech")
-    source_sha256 = _sha256(video)
     work = work_folder(output)
     if config.restart and work.exists():
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
+    try:
+        yield from _fit(info, output, config, work)
+    finally:
+        if not any(work.iterdir()):
+            work.rmdir()
+
+
+def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterator[Progress]:
+    source_sha256 = FileRecord.of(info.path).sha256
     clip = yield from _track(info, config, source_sha256, work)
     encoder = DEFAULT_BUNDLE.load()
     speech = clip_features(info, encoder, 0.0)
@@ -79,9 +87,8 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
     fitter = _start_fit(clip, frames, config)
     yield from _run_fit(fitter, work / "fit.safetensors", f"{source_sha256}:{json.dumps(asdict(config))}")
     yield Progress("saving", 0, 1)
-    findings = (*clip.findings, *_delay_findings(delay_frames, info.fps))
     avatar = Avatar(
-        manifest=replace(_manifest(info, clip, config, fitter, source_sha256), findings=findings, sound_delay_frames=delay_frames),
+        manifest=_manifest(info, clip, config, fitter, source_sha256, delay_frames),
         model=fitter.model,
         lips=lips,
         encoder=encoder,
@@ -89,7 +96,7 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
         background=clip.background,
     )
     report = write_report(avatar, frames, work)
-    save_avatar(avatar, video, output, extras=(report,))
+    save_avatar(avatar, info.path, output, extras=(report,))
     (work / "fit.safetensors").unlink(missing_ok=True)
     report.unlink()
     yield Progress("saving", 1, 1)
@@ -125,11 +132,6 @@ def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
     """Frames that are fitted when a share at the end, at most MOST_HELD_OUT_S, is held out."""
     held_out = min(round(holdout * info.frame_count), round(MOST_HELD_OUT_S * float(info.fps)))
     return info.frame_count - held_out
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _track(
@@ -242,6 +244,7 @@ def _manifest(
     config: FitConfig,
     fitter: HeadFitter,
     source_sha256: str,
+    delay_frames: float,
 ) -> AvatarManifest:
     model = fitter.model
     recipe = RECIPES[config.preset]
@@ -268,5 +271,6 @@ def _manifest(
         codes=model.code_size,
         extent=model.face.field.planes.extent,
         field=recipe.motion,
-        findings=clip.findings,
+        findings=(*clip.findings, *_delay_findings(delay_frames, info.fps)),
+        sound_delay_frames=delay_frames,
     )
