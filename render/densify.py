@@ -1,7 +1,7 @@
 """Adaptive density: remove Gaussians that became transparent, split those the pictures pull at, never exceed a cap.
 
-After Kerbl et al. 2023 (Sec. 5.2), with two changes: the pull is the gradient of the mean in 3D, which every back end gives,
-and the count has a cap, so that the cost of a step has one too.
+After Kerbl et al. 2023 (Sec. 5.2), with two changes: the pull is the gradient of the mean in 3D, which every back end
+gives, and the count has a cap, so that the cost of a step has one too.
 """
 
 from __future__ import annotations

@@ -163,8 +163,8 @@ def small_rotation(axis_angle: Tensor) -> Tensor:
 class HeadFitter:
     """Fits a seeded model; `run` is a stream of progress, so that the caller may show, save or stop it between steps.
 
-    A fit is a function of its inputs and `seed`: everything random in a step is drawn from the seed and the step's number,
-    so a fit that goes on from saved tensors takes the same steps.
+    A fit is a function of its inputs and `seed`: everything random in a step is drawn from the seed and the step's
+    number, so a fit that goes on from saved tensors takes the same steps.
     """
 
     def __init__(
@@ -255,7 +255,9 @@ class HeadFitter:
         self.optimizer = self._make_optimizer()
         for index, parameter in enumerate(self._parameters()):
             names = ("step", "exp_avg", "exp_avg_sq")
-            state = {name: tensors[f"adam.{index}.{name}"].clone() for name in names if f"adam.{index}.{name}" in tensors}
+            state = {
+                name: tensors[f"adam.{index}.{name}"].clone() for name in names if f"adam.{index}.{name}" in tensors
+            }
             if state:
                 self.optimizer.state[parameter] = state
 

@@ -1,8 +1,8 @@
-"""The head model: canonical Gaussians in three branches, moved by an expression code, placed by two bones, fused by alpha.
+"""The head model: Gaussians in three branches, moved by an expression code, placed by two bones, fused by alpha.
 
 As in TalkingGaussian (arXiv 2404.15264, Sec. 3.4) the face and the inside of the mouth are separate branches, rendered
-apart, and the mouth lies under the face. A third branch, without expression, holds hair, neck and torso, so that nothing of
-the source picture need be pasted around the face. Every Gaussian hangs on two bones, head and torso.
+apart, and the mouth lies under the face. A third branch, without expression, holds hair, neck and torso, so that
+nothing of the source picture need be pasted around the face. Every Gaussian hangs on two bones, head and torso.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Intrinsics:
     resolution: int
 
     def camera(self, resolution: int | None = None) -> Camera:
-        """The camera of a crop rendered at another resolution; world space is camera space: the bones place the head."""
+        """The camera of a crop rendered at any resolution. World space is camera space: the bones place the head."""
         side = resolution or self.resolution
         focal = self.focal * side / self.resolution
         return Camera(torch.eye(4), focal, focal, side / 2, side / 2, side, side)
@@ -173,7 +173,8 @@ def empty_head_model(
     """A model of the given sizes whose tensors wait to be loaded."""
 
     def branch(count: int, moves: bool) -> Branch:
-        start = CanonicalGaussians(torch.zeros(count, 3), torch.zeros(count, 3), torch.zeros(count, 3), torch.zeros(count))
+        zeros = torch.zeros(count, 3)
+        start = CanonicalGaussians(zeros, zeros, zeros, zeros[:, 0])
         field = MotionField(torch.zeros(count, codes, 3), torch.zeros(count, codes), extent, config) if moves else None
         return Branch(start, field)
 

@@ -1,9 +1,9 @@
 """Motion fields: what an expression code does to every Gaussian.
 
-TalkingGaussian (arXiv 2404.15264, Sec. 3.2-3.3) moves canonical Gaussians by a field of position and condition, in which a
-region attention, computed from the position, says how much each condition matters there. Here the tracked mesh already
-gives every Gaussian a linear motion, so the network learns only what the mesh does not know; and attention is bounded by the
-distance to the landmarks that a code was measured on, so that a blink cannot learn to move the chin.
+TalkingGaussian (arXiv 2404.15264, Sec. 3.2-3.3) moves canonical Gaussians by a field of position and condition, in
+which a region attention, computed from the position, says how much each condition matters there. Here the tracked mesh
+already gives every Gaussian a linear motion, so the network learns only what the mesh does not know; and attention is
+bounded by the distance to the landmarks that a code was measured on, so that a blink cannot learn to move the chin.
 """
 
 from __future__ import annotations

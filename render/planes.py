@@ -1,7 +1,7 @@
 """Tri-plane feature grids: position features without a custom extension.
 
-TalkingGaussian (arXiv 2404.15264, Eq. 5) reads three hash-encoded planes; plain dense planes read with `grid_sample` hold
-a head as well, need no compiled code, and are constants of a fitted avatar.
+TalkingGaussian (arXiv 2404.15264, Eq. 5) reads three hash-encoded planes; plain dense planes read with `grid_sample`
+hold a head as well, need no compiled code, and are constants of a fitted avatar.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the Gaussians of a new head model start: on the tracked face mesh, behind the lips, and across the person's matte."""
+"""Where Gaussians start: on the tracked face mesh, behind the lips, and across the person's matte."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def _reach(points: np.ndarray, mesh: FaceMesh) -> np.ndarray:
     return np.repeat(columns, [mesh.lower_codes, codes - mesh.lower_codes], axis=1)
 
 
-def _face_branch(mesh: FaceMesh, count: int, pixel: float, field: MotionFieldConfig, rng: np.random.Generator) -> Branch:
+def _face_branch(
+    mesh: FaceMesh, count: int, pixel: float, field: MotionFieldConfig, rng: np.random.Generator
+) -> Branch:
     triangles = Delaunay(mesh.vertices[:, :2]).simplices
     triangles = triangles[~np.isin(triangles, mesh.inner_lips).all(1)]
     first, second, third = (mesh.vertices[triangles[:, corner], :2] for corner in range(3))
@@ -151,7 +153,9 @@ def _body_branch(
     return Branch(_start(means, size, skinning), None)
 
 
-def _mouth_branch(mesh: FaceMesh, count: int, pixel: float, field: MotionFieldConfig, rng: np.random.Generator) -> Branch:
+def _mouth_branch(
+    mesh: FaceMesh, count: int, pixel: float, field: MotionFieldConfig, rng: np.random.Generator
+) -> Branch:
     ring = mesh.vertices[mesh.inner_lips]
     top, bottom = mesh.vertices[mesh.upper_inner_lip], mesh.vertices[mesh.lower_inner_lip]
     margin = 0.15 * np.ptp(ring[:, 0])

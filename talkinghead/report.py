@@ -48,13 +48,13 @@ def write_report(avatar: Avatar, frames: TrainingFrames, folder: Path) -> Path:
         for place in places
     ]
     _, encoded = cv2.imencode(".jpg", contact_sheet(pairs)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-    manifest = avatar.manifest
+    manifest, crop = avatar.manifest, avatar.manifest.crop
     facts = {
         "Source": manifest.source_name,
-        "Frames": f"{manifest.frame_count} at {float(manifest.fps):.3f} frames/s, {manifest.width} x {manifest.height} px",
+        "Frames": f"{manifest.frame_count} at {float(manifest.fps):.3f}/s, {manifest.width} x {manifest.height} px",
         "Fitted": f"frames 0 to {manifest.fitted_frames - 1}, preset {manifest.preset}, seed {manifest.seed}",
-        "Crop": f"{manifest.crop.side} px at ({manifest.crop.left}, {manifest.crop.top}), worked on in {manifest.crop.resolution} px",
-        "Gaussians": f"{manifest.face} face, {manifest.body} hair, neck and torso, {manifest.mouth} inside of the mouth",
+        "Crop": f"{crop.side} px at ({crop.left}, {crop.top}), worked on in {crop.resolution} px",
+        "Gaussians": f"{manifest.face} face, {manifest.body} hair, neck and torso, {manifest.mouth} mouth",
         "Speech encoder": manifest.speech_encoder,
         "Made": f"{manifest.created} by talkinghead {manifest.talkinghead_version}",
     }

@@ -72,7 +72,8 @@ def load_training_frames(info: VideoInfo, clip: TrackedClip) -> Generator[Progre
 
 
 def mean_colors(frames: TrainingFrames, points: np.ndarray) -> np.ndarray:
-    """Average colour [N, 3] in [0, 1] that head points [N, 3] project to, over some frames: what a Gaussian starts with."""
+    """Average colour [N, 3] in [0, 1] that head points [N, 3] project to, over some frames: what a Gaussian starts
+    with."""
     head = frames.clip.head
     sampled = np.linspace(0, len(frames) - 1, min(20, len(frames))).astype(int)
     total = np.zeros((len(points), 3))

@@ -93,7 +93,7 @@ def fit_expression_basis(displacements: np.ndarray, lower: np.ndarray, upper: np
 def encode_expression(
     displacements: np.ndarray, basis: ExpressionBasis, lower: np.ndarray, upper: np.ndarray
 ) -> ExpressionTrack:
-    """Codes of any frames in a given basis. Frames without a face (NaN) get codes interpolated from their neighbours."""
+    """Codes of any frames in a given basis; frames without a face (NaN) get codes between their neighbours'."""
     frames = len(displacements)
     track = ExpressionTrack(
         _code(displacements[:, lower].reshape(frames, -1), basis.lower_mean, basis.lower_components),

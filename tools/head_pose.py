@@ -2,7 +2,8 @@
 
 No morphable model: unknown are one 3D point per landmark, a rotation and translation per frame and one focal length.
 Points that move with the expression are down-weighted by their own residual after a first rigid alignment, so that the
-jaw does not pull the skull along; a robust loss copes with single bad detections and a second-difference prior with jitter.
+jaw does not pull the skull along; a robust loss copes with single bad detections and a second-difference prior with
+jitter.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ ROBUST_PX = 0.5
 SMOOTHNESS = 1000.0
 """Weight of the squared second difference of rotation (rad) and translation (head units)."""
 FOCAL_PRIOR = 0.05
-"""Weight of the squared log-ratio between the focal length and its initial guess: a face that turns little cannot tell it."""
+"""Weight of the squared log-ratio between the focal length and its initial guess: a face that turns little cannot
+tell it."""
 SHAPE_FRAMES = 300
 """Frames the shape is estimated from: more no longer change it, and the cost stays independent of the clip's length."""
 POSE_CHUNK_FRAMES = 1000
@@ -28,8 +30,8 @@ POSE_CHUNK_FRAMES = 1000
 
 @dataclass(frozen=True)
 class HeadShape:
-    """A rigid head as its landmarks, in head units (the farthest landmark is about 1 from the centre; +x right, +y down,
-    +z away from the camera in a frontal view, as seen in the picture)."""
+    """A rigid head as its landmarks, in head units (the farthest landmark is about 1 from the centre; +x right, +y
+    down, +z away from the camera in a frontal view, as seen in the picture)."""
 
     points: np.ndarray  # [K, 3] float32
     weights: np.ndarray  # [K] float32, mean 1: how rigidly a landmark follows the skull
@@ -59,7 +61,9 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     return torch.eye(3) + torch.sin(angle) * cross + (1 - torch.cos(angle)) * (cross @ cross)
 
 
-def align_rigidly(points: np.ndarray, reference: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+def align_rigidly(
+    points: np.ndarray, reference: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, float, np.ndarray]:
     """Weighted similarity transform taking points to reference (Umeyama 1991, Eq. 40-42).
 
     Args:
@@ -94,7 +98,9 @@ def _initial_shape(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return reference / np.abs(reference).max(), weights / weights.mean()
 
 
-def _initial_poses(landmarks: np.ndarray, shape: np.ndarray, weights: np.ndarray, focal: float, resolution: int) -> np.ndarray:
+def _initial_poses(
+    landmarks: np.ndarray, shape: np.ndarray, weights: np.ndarray, focal: float, resolution: int
+) -> np.ndarray:
     """Weak-perspective poses [F, 6] (axis-angle, translation) from the detector's own depth."""
     poses = np.zeros((len(landmarks), 6))
     for index, points in enumerate(landmarks):
@@ -163,14 +169,17 @@ def estimate_head_shape(landmarks: np.ndarray, resolution: int, focal_guess_px: 
         )
 
     _minimise([shape, poses, log_focal], objective, iterations=150)
-    return HeadShape(shape.detach().numpy(), weights.astype(np.float32), float(focal_guess_px * log_focal.detach().exp()))
+    return HeadShape(
+        shape.detach().numpy(), weights.astype(np.float32), float(focal_guess_px * log_focal.detach().exp())
+    )
 
 
 def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int) -> HeadPoseTrack:
     """Poses of a rigid head of known shape, smooth over time.
 
     Args:
-        landmarks: [F, K, 3] crop pixels; frames without a face hold NaN and get a pose interpolated from their neighbours.
+        landmarks: [F, K, 3] crop pixels; frames without a face hold NaN and get a pose interpolated from their
+        neighbours.
 
     Raises:
         ValueError: no frame has a face.

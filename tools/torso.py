@@ -1,7 +1,7 @@
 """Torso pose per frame: features of the clothes followed from a reference frame, explained by one similarity transform.
 
-A plain coat has few features and no peak in a phase correlation; the Lucas-Kanade tracker works on the edges there are, and
-RANSAC leaves out hands and hair.
+A plain coat has few features and no peak in a phase correlation; the Lucas-Kanade tracker works on the edges there
+are, and RANSAC leaves out hands and hair.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TorsoTracker:
         self._last = self._points.copy()
 
     def follow(self, frame: np.ndarray) -> np.ndarray | None:
-        """Similarity transform [2, 3] from reference pixels to those of a frame; None when too few features are seen."""
+        """Similarity transform [2, 3] from reference pixels to a frame's; None when too few features are seen."""
         if len(self._points) < MINIMUM_INLIERS:
             return None
         gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -66,8 +66,8 @@ class TorsoTracker:
 def torso_poses(transforms: list[np.ndarray | None], head: HeadPoseTrack, reference_frame: int) -> TorsoPoseTrack:
     """Torso poses from similarity transforms of the picture, one per frame; frames without one are interpolated.
 
-    In the reference frame the torso has the head's pose. A transform becomes a turn about the line of sight, a shift, and,
-    for its scale, a change of depth.
+    In the reference frame the torso has the head's pose. A transform becomes a turn about the line of sight, a shift,
+    and, for its scale, a change of depth.
     """
     rotation0, translation0 = head.rotations[reference_frame], head.translations[reference_frame]
     depth = float(translation0[2]) + TORSO_DEPTH

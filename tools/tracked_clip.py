@@ -131,10 +131,12 @@ def load_tracked_clip(path: Path, key: str) -> TrackedClip | None:
         raise DamagedMediaError(f"the cached track {path} is damaged ({error}): delete it and run again") from error
     facts = json.loads(metadata["facts"])
     parts = {
-        name: kind(**{
-            item.name: arrays.get(f"{name}.{item.name}", facts["scalars"].get(name, {}).get(item.name))
-            for item in fields(kind)
-        })
+        name: kind(
+            **{
+                item.name: arrays.get(f"{name}.{item.name}", facts["scalars"].get(name, {}).get(item.name))
+                for item in fields(kind)
+            }
+        )
         for name, kind in _PARTS.items()
     }
     return TrackedClip(

@@ -1,7 +1,8 @@
 """From a clip to everything that is known of the person in it: `track_clip`.
 
-Two passes over the pictures, each a stream: the first finds landmarks in the whole frame; then the crop, the head's shape and
-poses and the expression are computed; the second sees the crops and follows the torso and gathers the background.
+Two passes over the pictures, each a stream: the first finds landmarks in the whole frame; then the crop, the head's
+shape and poses and the expression are computed; the second sees the crops and follows the torso and gathers the
+background.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def track_clip(
         landmarks, changes = yield from _find_landmarks(info, detector, choice)
     fitted = np.isfinite(landmarks[:fitted_frames, 0, 0])
     if fitted.sum() < preflight.MINIMUM_SECONDS * info.fps / 2:
-        raise UnusableClipError(f"the face in {info.path} is seen in {int(fitted.sum())} frames only: give a clearer clip")
+        raise UnusableClipError(
+            f"the face in {info.path} is seen in {fitted.sum()} frames only: give a clearer clip"
+        )
     crop = _choose_crop(info, landmarks[:fitted_frames][fitted], config.resolution)
     in_crop = _to_crop(landmarks, crop)
     yield TrackingProgress("head pose", 0, 1)
@@ -142,14 +145,16 @@ def _choose_crop(info: VideoInfo, landmarks: np.ndarray, resolution: int) -> Cro
     shorter = min(info.width, info.height)
     side = max(CROP_FACE_HEIGHTS * height, reach + 0.5 * height)
     side = shorter if side > WHOLE_FRAME_SHARE * shorter else int(side) // 2 * 2
-    centre = np.median((low + high) / 2, axis=0) + (0, CROP_DROP * height)
+    centre = np.median((low + high) / 2, axis=0) + np.array([0, CROP_DROP * height])
     left, top = np.clip(np.round(centre - side / 2), 0, (info.width - side, info.height - side)).astype(int)
     return CropBox(int(left), int(top), side, min(resolution, side))
 
 
 def _to_crop(landmarks: np.ndarray, crop: CropBox) -> np.ndarray:
     """Source pixels to crop pixels; depth is scaled alike."""
-    return ((landmarks - np.float32([crop.left, crop.top, 0])) * np.float32(crop.resolution / crop.side)).astype(np.float32)
+    return ((landmarks - np.float32([crop.left, crop.top, 0])) * np.float32(crop.resolution / crop.side)).astype(
+        np.float32
+    )
 
 
 def _reference_frame(head: HeadPoseTrack, fitted: np.ndarray) -> int:
