@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+import cv2
 import torch
 
 Item = TypeVar("Item")
@@ -45,12 +46,14 @@ def mapped(function: Callable[[Item], Result], items: Iterator[Item], workers: i
 
 @contextmanager
 def _workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in which torch uses no further ones: items are the parallel work, and threads that wait for one another
-    while other processes hold the cores are many times slower than one alone."""
-    threads = torch.get_num_threads()
+    """Threads in which torch and OpenCV use no further ones: items are the parallel work, and threads that spin while
+    they wait for one another are many times slower than one alone when other processes hold the cores."""
+    torch_threads, opencv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    cv2.setNumThreads(1)  # of the whole process; torch's is the calling thread's, and the default for threads to come
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what the workers set is also the default for threads to come
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(opencv_threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
+import cv2
 import pytest
 import torch
 
@@ -89,16 +90,19 @@ def test_mapping_passes_errors_on_in_their_place() -> None:
         next(results)
 
 
-def test_torch_uses_one_thread_inside_and_as_many_as_before_outside() -> None:
-    before = torch.get_num_threads()
+def test_libraries_use_one_thread_inside_and_as_many_as_before_outside() -> None:
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(3)
+    cv2.setNumThreads(3)
     try:
-        assert set(mapped(lambda _: torch.get_num_threads(), iter(range(8)), workers=2)) == {1}
-        assert torch.get_num_threads() == 3
+        inside = mapped(lambda _: (torch.get_num_threads(), cv2.getNumThreads()), iter(range(8)), workers=2)
+        assert set(inside) == {(1, 1)}
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 3)
         started_later: list[int] = []
         thread = threading.Thread(target=lambda: started_later.append(torch.get_num_threads()))
         thread.start()
         thread.join()
         assert started_later == [3]
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
