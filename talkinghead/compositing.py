@@ -84,13 +84,20 @@ def region_outline(points: np.ndarray, topology: FaceTopology) -> np.ndarray:
     """
     left, right = points[topology.left_outer_eye_corner], points[topology.right_outer_eye_corner]
     middle = (left + right) / 2
-    axes = np.stack([left - right, points[topology.chin] - middle], axis=1)
-    across, down = np.linalg.solve(axes, (points - middle).T)  # eye corners at (+-0.5, 0), chin at (0, 1)
+    right_to_left, eyes_to_chin = left - right, points[topology.chin] - middle
+    # Cramer's rule: eye corners at (+-0.5, 0), chin at (0, 1). A linear-algebra library would wake its threads for it.
+    area = _cross(right_to_left, eyes_to_chin)
+    across, down = _cross(points - middle, eyes_to_chin) / area, _cross(right_to_left, points - middle) / area
     lids = down[[*topology.left_eye, *topology.right_eye]].max() + LID_MARGIN
     oval = list(topology.face_oval)
-    lowered = down[oval] + CHIN_MARGIN * np.square(np.maximum(down[oval], 0))
-    outline = np.stack([across[oval], np.maximum(lowered, lids)]).T @ axes.T + middle
+    lowered = np.maximum(down[oval] + CHIN_MARGIN * np.square(np.maximum(down[oval], 0)), lids)
+    outline = middle + across[oval, None] * right_to_left + lowered[:, None] * eyes_to_chin
     return cv2.convexHull(outline.astype(np.float32))[:, 0]
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The cross product of vectors [..., 2] in the plane."""
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def feathered_mask(outline: np.ndarray, resolution: int) -> np.ndarray:
