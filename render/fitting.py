@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from render.densify import densify_and_prune
-from render.head_model import BonePose, Branch, HeadModel, fuse
-from render.losses import absolute_error, dssim
+from render.head_model import BonePose, Branch, HeadModel
+from render.losses import LossTarget, LossWeights, picture_loss
 from render.rasterize import Backend
 
 
@@ -56,22 +56,6 @@ class Stage:
     """Resolution of the pictures, as a share of the crop's."""
     densify_every: int
     """Steps between densifications; 0: none."""
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What the fit minimises."""
-
-    face: float = 1.0
-    """Extra weight of the absolute error inside the face."""
-    dssim: float = 0.2
-    """Weight of D-SSIM, measured on a random window of the face."""
-    dssim_window: int = 128
-    """Side of that window, px."""
-    matte: float = 0.05
-    """Weight of the difference between alpha and the person's matte."""
-    hole: float = 0.2
-    """Weight of face Gaussians that cover the open mouth."""
 
 
 @dataclass(frozen=True)
@@ -291,20 +275,12 @@ class HeadFitter:
 
     def _loss(self, index: int, resolution: int) -> Tensor:
         frame = self.frames.load(index, resolution)
-        weights = self.config.loss
-        target = torch.from_numpy(frame.image).permute(2, 0, 1).float() / 255
-        face = torch.from_numpy(frame.face).float()
         camera = self.model.intrinsics.camera(resolution)
         front, mouth = self.model.render_branches(self.poses.pose(index), self.codes[index], camera, self.backend)
-        fused = fuse(front, mouth)
-        picture = fused.over(self._background_at(resolution))
-        matte = torch.from_numpy(frame.matte).float() / 255
-        loss = absolute_error(picture, target, 1 + weights.face * face)
-        loss = loss + weights.matte * (fused.alpha - matte).abs().mean()
-        loss = loss + weights.hole * (front.alpha * torch.from_numpy(frame.mouth)).mean()
         rows, columns = self._window(frame.face)
-        share = (rows.stop - rows.start) * (columns.stop - columns.start) / face.numel()
-        return loss + weights.dssim * share * dssim(picture[:, rows, columns], target[:, rows, columns])
+        masks = (torch.from_numpy(mask) for mask in (frame.image, frame.matte, frame.face, frame.mouth))
+        target = LossTarget(*masks, self._background_at(resolution), rows, columns)
+        return picture_loss(front, mouth, target, self.config.loss)
 
     def _window(self, face: np.ndarray) -> tuple[slice, slice]:
         """A random window around a random point of the face."""

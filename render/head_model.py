@@ -123,7 +123,7 @@ class HeadModel(nn.Module):
     def code_size(self) -> int:
         """Length of the expression code."""
         assert self.face.field is not None
-        return self.face.field.basis.shape[1]
+        return self.face.field.basis.shape[2]
 
     def bake(self) -> None:
         """Prepare for rendering only: call once after the last change."""
@@ -175,7 +175,7 @@ def empty_head_model(
     def branch(count: int, moves: bool) -> Branch:
         zeros = torch.zeros(count, 3)
         start = CanonicalGaussians(zeros, zeros, zeros, zeros[:, 0])
-        field = MotionField(torch.zeros(count, codes, 3), torch.zeros(count, codes), extent, config) if moves else None
+        field = MotionField(torch.zeros(count, 3, codes), torch.zeros(count, codes), extent, config) if moves else None
         return Branch(start, field)
 
     return HeadModel(branch(face, True), branch(body, False), branch(mouth, True), intrinsics)

@@ -1,15 +1,47 @@
-"""Image losses of the fit."""
+"""Image losses of the fit. On a CPU `picture_loss` runs as one fused pass, see `render._fused_loss`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from render.rasterize import RenderOutput
+
 WINDOW, SIGMA = 11, 1.5
 """Gaussian window of SSIM, px (Wang et al. 2004, Sec. III-B)."""
 C1, C2 = 0.01**2, 0.03**2
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What the fit minimises."""
+
+    face: float = 1.0
+    """Extra weight of the absolute error inside the face."""
+    dssim: float = 0.2
+    """Weight of D-SSIM, measured on a random window of the face."""
+    dssim_window: int = 128
+    """Side of that window, px."""
+    matte: float = 0.05
+    """Weight of the difference between alpha and the person's matte."""
+    hole: float = 0.2
+    """Weight of face Gaussians that cover the open mouth."""
+
+
+@dataclass(frozen=True)
+class LossTarget:
+    """What a rendered frame is compared with."""
+
+    image: Tensor  # [H, W, 3] uint8 RGB
+    matte: Tensor  # [H, W] uint8, 255 where the person is
+    face: Tensor  # [H, W] uint8, 1 inside the face
+    mouth: Tensor  # [H, W] uint8, 1 inside the lips
+    background: Tensor  # [3, H, W] in [0, 1]
+    rows: slice  # of the D-SSIM window
+    columns: slice
 
 
 @cache
@@ -39,6 +71,35 @@ def dssim(rendered: Tensor, target: Tensor) -> Tensor:
     return (1 - similarity.mean()) / 2
 
 
-def absolute_error(rendered: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over pixels of the channel-averaged absolute error times weights. Pictures [3, H, W], weights [H, W]."""
-    return ((rendered - target).abs().sum(0) * weights).mean() / len(rendered)
+def window_share(target: LossTarget) -> float:
+    """Part of the picture that the D-SSIM window covers."""
+    height = target.rows.stop - target.rows.start
+    return height * (target.columns.stop - target.columns.start) / target.face.numel()
+
+
+def picture_loss(front: RenderOutput, mouth: RenderOutput, target: LossTarget, weights: LossWeights) -> Tensor:
+    """The scalar that a step of the fit minimises, differentiable in both renders.
+
+    Mean over pixels of: absolute error, weighted up inside the face; D-SSIM of a window, times the share of the picture
+    it covers; difference of alpha from the matte; front alpha inside the lips.
+    """
+    if front.rgb.device.type == "cpu":
+        from render._fused_loss import fused_picture_loss
+
+        return fused_picture_loss(front, mouth, target, weights)
+    return reference_picture_loss(front, mouth, target, weights)
+
+
+def reference_picture_loss(
+    front: RenderOutput, mouth: RenderOutput, target: LossTarget, weights: LossWeights
+) -> Tensor:
+    """`picture_loss` in plain torch: what the fused pass is tested against, and what runs on a GPU."""
+    through = 1 - front.alpha
+    picture = front.rgb + through * mouth.over(target.background)
+    alpha = front.alpha + through * mouth.alpha
+    image = target.image.permute(2, 0, 1) / 255
+    error = (picture - image).abs().mean(0) * (1 + weights.face * target.face)
+    loss = error.mean() + weights.matte * (alpha - target.matte / 255).abs().mean()
+    loss = loss + weights.hole * (front.alpha * target.mouth).mean()
+    window = (slice(None), target.rows, target.columns)
+    return loss + weights.dssim * window_share(target) * dssim(picture[window], image[window])

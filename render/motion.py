@@ -56,7 +56,7 @@ class MotionField(nn.Module):
     The network's output layer starts at zero: a new field moves Gaussians exactly as the mesh does.
 
     Args:
-        basis: [N, C, 3] displacement per unit of each of C codes, head units, from the tracked mesh.
+        basis: [N, 3, C] displacement per unit of each of C codes, head units, from the tracked mesh.
         reach: [N, C] in [0, 1], how much each code may matter at each Gaussian.
         extent: half side of the volume that the planes cover, head units.
         config: size of the network.
@@ -64,7 +64,7 @@ class MotionField(nn.Module):
 
     def __init__(self, basis: Tensor, reach: Tensor, extent: float, config: MotionFieldConfig) -> None:
         super().__init__()
-        codes = basis.shape[1]
+        codes = basis.shape[2]
         self.register_buffer("basis", basis.clone())
         self.register_buffer("reach", reach.clone())
         self.planes = TriPlane(config.plane_resolution, config.plane_channels, extent)
@@ -83,7 +83,7 @@ class MotionField(nn.Module):
 
     def forward(self, terms: PositionTerms, code: Tensor) -> GaussianDeltas:
         """Deltas for one code [C]."""
-        linear = torch.einsum("ncd,c->nd", self.basis, code)
+        linear = self.basis @ code
         hidden = torch.relu(terms.hidden + self.code_layer(terms.attention * code))
         outputs = self.output_layer(hidden) * terms.anywhere
         columns = [count for count, _ in _UNITS.values()]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_AXES = ((0, 1), (0, 2), (1, 2))
+_AXES = (slice(0, 2), slice(0, 3, 2), slice(1, 3))
 """The coordinates that the xy, xz and yz plane read."""
 
 

@@ -121,7 +121,7 @@ def _face_branch(
     corners = rng.dirichlet([1, 1, 1], count)
     means = np.einsum("nk,nkd->nd", corners, mesh.vertices[chosen]) + MESH_THICKNESS * rng.normal(size=(count, 3))
     reach = _reach(means, mesh)
-    basis = np.einsum("nk,cnkd->ncd", corners, mesh.motion[:, chosen]) * np.clip(20 * reach, 0, 1)[..., None]
+    basis = np.einsum("nk,cnkd->ndc", corners, mesh.motion[:, chosen]) * np.clip(20 * reach, 0, 1)[:, None]
     spacing = math.sqrt(area.sum() / 2 / count)
     start = _start(means, max(1.6 * spacing, 0.5 * pixel), np.full(count, BOUND))
     return Branch(start, MotionField(_tensor(basis), _tensor(reach), _extent(mesh), field))
@@ -171,7 +171,7 @@ def _mouth_branch(
     below = np.clip((means[:, 1] - top[1]) / margin, 0, 1)
     reach = np.zeros((count, len(mesh.motion)))
     reach[:, : mesh.lower_codes] = 1
-    basis = below[:, None, None] * mesh.motion[None, :, mesh.lower_inner_lip] * reach[..., None]
+    basis = below[:, None, None] * mesh.motion[:, mesh.lower_inner_lip].T * reach[:, None]
     size = 1.3 * math.sqrt(np.ptp(ring[:, 0]) * (bottom[1] - top[1] + 3 * margin) / count)
     start = _start(means, max(size, 0.5 * pixel), np.full(count, BOUND))
     return Branch(start, MotionField(_tensor(basis), _tensor(reach), _extent(mesh), field))
