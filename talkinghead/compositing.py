@@ -18,6 +18,8 @@ LID_MARGIN = 0.06
 """The region begins this far under the lower lids; unit: distance from the line between the eyes to the chin..."""
 CHIN_MARGIN = 0.35
 """...and ends this far below the chin: a jaw drops by about 0.2."""
+JAW_MARGIN = 0.12
+"""The region is wider than the face by this share at the height of the chin: an open jaw is seen at the sides too."""
 FEATHER = 0.02
 """Width of the soft border, as a share of the crop's side."""
 TRIANGULATED_FRAMES = 300
@@ -79,8 +81,8 @@ def triangulate(slopes: np.ndarray, rotations: np.ndarray, translations: np.ndar
 def region_outline(points: np.ndarray, topology: FaceTopology) -> np.ndarray:
     """The convex polygon [P, 2] px from under the eyes to below the chin of a face with landmarks [K, 2] px.
 
-    It is the face's oval, cut off under the lower lids and drawn out downwards, more the lower it is. Across and down
-    are the face's own directions in the picture, so the region turns with the head.
+    It is the face's oval, cut off under the lower lids, drawn out downwards and to the sides, more the lower it is.
+    Across and down are the face's own directions in the picture, so the region turns with the head.
     """
     left, right = points[topology.left_outer_eye_corner], points[topology.right_outer_eye_corner]
     middle = (left + right) / 2
@@ -90,8 +92,10 @@ def region_outline(points: np.ndarray, topology: FaceTopology) -> np.ndarray:
     across, down = _cross(points - middle, eyes_to_chin) / area, _cross(right_to_left, points - middle) / area
     lids = down[[*topology.left_eye, *topology.right_eye]].max() + LID_MARGIN
     oval = list(topology.face_oval)
-    lowered = np.maximum(down[oval] + CHIN_MARGIN * np.square(np.maximum(down[oval], 0)), lids)
-    outline = middle + across[oval, None] * right_to_left + lowered[:, None] * eyes_to_chin
+    below_eyes = np.maximum(down[oval], 0)
+    lowered = np.maximum(down[oval] + CHIN_MARGIN * np.square(below_eyes), lids)
+    widened = across[oval] * (1 + JAW_MARGIN * np.minimum(below_eyes, 1))
+    outline = middle + widened[:, None] * right_to_left + lowered[:, None] * eyes_to_chin
     return cv2.convexHull(outline.astype(np.float32))[:, 0]
 
 
