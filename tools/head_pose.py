@@ -9,6 +9,7 @@ jitter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -174,12 +175,13 @@ def estimate_head_shape(landmarks: np.ndarray, resolution: int, focal_guess_px: 
     )
 
 
-def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int) -> HeadPoseTrack:
+def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int, fitted_frames: int) -> HeadPoseTrack:
     """Poses of a rigid head of known shape, smooth over time.
 
     Args:
         landmarks: [F, K, 3] crop pixels; frames without a face hold NaN and get a pose interpolated from their
-        neighbours.
+            neighbours.
+        fitted_frames: the poses of the frames with a face before this one do not depend on those from it on.
 
     Raises:
         ValueError: no frame has a face.
@@ -189,18 +191,22 @@ def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int) -
         raise ValueError("landmarks: expected at least one frame with a face, all are NaN")
     points, rigidity = torch.from_numpy(shape.points), torch.from_numpy(shape.weights)
     solved = np.empty((len(found), 6), np.float32)
-    for start in range(0, len(found), POSE_CHUNK_FRAMES):
-        chunk = landmarks[found[start : start + POSE_CHUNK_FRAMES]]
+    fitted = int(np.searchsorted(found, fitted_frames))
+    starts = (*range(0, fitted, POSE_CHUNK_FRAMES), *range(fitted, len(found), POSE_CHUNK_FRAMES))
+    for start, end in pairwise((*starts, len(found))):
+        chunk = landmarks[found[start:end]]
+        before = torch.from_numpy(solved[max(0, start - 2) : start])  # a chunk goes on smoothly from the one before
         initial = _initial_poses(chunk, shape.points, shape.weights, shape.focal_px, resolution)
         poses = torch.tensor(initial, dtype=torch.float32, requires_grad=True)
         observed = torch.tensor(chunk[..., :2], dtype=torch.float32)
 
-        def objective(poses: Tensor = poses, observed: Tensor = observed) -> Tensor:
+        def objective(poses: Tensor = poses, observed: Tensor = observed, before: Tensor = before) -> Tensor:
             projected = _project(poses, points, torch.tensor(shape.focal_px), resolution)
-            return _reprojection(projected, observed, rigidity, resolution) + _roughness(poses)
+            roughness = _roughness(torch.cat([before, poses]))
+            return _reprojection(projected, observed, rigidity, resolution) + roughness
 
         _minimise([poses], objective, iterations=100)
-        solved[start : start + len(chunk)] = poses.detach().numpy()
+        solved[start:end] = poses.detach().numpy()
     frames = np.arange(len(landmarks))
     poses_all = np.stack([np.interp(frames, found, solved[:, column]) for column in range(6)], 1)
     rotations = Rotation.from_rotvec(poses_all[:, :3]).as_matrix().astype(np.float32)

@@ -26,7 +26,7 @@ class FaceChoice:
     """Which face of a clip is meant."""
 
     centre: np.ndarray  # [2] source px, in the first sample it was seen in
-    height: float  # source px
+    height: float  # source px, median
     faces: int  # most faces seen in one frame
 
 
@@ -43,7 +43,9 @@ def check_length(info: VideoInfo) -> None:
 
 
 def choose_face(info: VideoInfo, detector: LandmarkDetector, face: int) -> FaceChoice:
-    """The `face`-th largest face (1: the largest) of a few frames spread over the clip.
+    """The `face`-th largest steady face (1: the largest), from a few frames spread over the clip.
+
+    A face is steady when it is near one place in half of them; when none is, all count.
 
     Args:
         detector: a still-image detector for several faces.
@@ -55,18 +57,42 @@ def choose_face(info: VideoInfo, detector: LandmarkDetector, face: int) -> FaceC
     for start in np.linspace(0, info.frame_count - 1, min(SAMPLES, info.frame_count)).astype(int):
         for frame in read_frames(info, int(start), 1):
             sightings.append(detector.detect(frame))
-    most = max((len(faces) for faces in sightings), default=0)
-    if most == 0:
+    people = _people(sightings)
+    if not people:
         raise UnusableClipError(f"no face found in {info.path}: give a clip in which one person faces the camera")
-    if most < face:
-        raise UnusableClipError(f"{info.path} shows {most} face(s), --face {face} asked for: give 1 to {most}")
-    chosen = next(faces[face - 1] for faces in sightings if len(faces) >= face)
-    height = float(np.ptp(chosen[:, 1]))
+    steady = [person for person in people if len(person) >= len(sightings) / 2] or people
+    if len(steady) < face:
+        count = len(steady)
+        raise UnusableClipError(f"{info.path} shows {count} face(s), --face {face} asked for: give 1 to {count}")
+    chosen = sorted(steady, key=_height, reverse=True)[face - 1]
+    height = _height(chosen)
     if height < MINIMUM_FACE_PX:
         raise UnusableClipError(
             f"the face in {info.path} is {height:.0f} px high: give a closer view, at least {MINIMUM_FACE_PX} px"
         )
-    return FaceChoice(chosen[:, :2].mean(0), height, most)
+    return FaceChoice(_centre(chosen[0]), height, max(len(faces) for faces in sightings))
+
+
+def _people(sightings: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """Faces [K, 3] of several frames, gathered by person: a face belongs to whom it is within a face height of."""
+    people: list[list[np.ndarray]] = []
+    for faces in sightings:
+        absent = list(people)
+        for face in faces:
+            distances = [np.linalg.norm(_centre(face) - _centre(person[-1])) for person in absent]
+            if distances and min(distances) < _height([face]):
+                absent.pop(int(np.argmin(distances))).append(face)
+            else:
+                people.append([face])
+    return people
+
+
+def _centre(face: np.ndarray) -> np.ndarray:
+    return face[:, :2].mean(0)
+
+
+def _height(person: list[np.ndarray]) -> float:
+    return float(np.median([np.ptp(face[:, 1]) for face in person]))
 
 
 def findings(info: VideoInfo, choice: FaceChoice, landmarks: np.ndarray, changes: np.ndarray) -> tuple[str, ...]:

@@ -87,14 +87,12 @@ def track_clip(
         landmarks, changes = yield from _find_landmarks(info, detector, choice)
     fitted = np.isfinite(landmarks[:fitted_frames, 0, 0])
     if fitted.sum() < preflight.MINIMUM_SECONDS * info.fps / 2:
-        raise UnusableClipError(
-            f"the face in {info.path} is seen in {fitted.sum()} frames only: give a clearer clip"
-        )
+        raise UnusableClipError(f"the face in {info.path} is seen in {fitted.sum()} frames only: give a clearer clip")
     crop = _choose_crop(info, landmarks[:fitted_frames][fitted], config.resolution)
     in_crop = _to_crop(landmarks, crop)
     yield TrackingProgress("head pose", 0, 1)
     shape = estimate_head_shape(in_crop[:fitted_frames][fitted], crop.resolution, FOCAL_GUESS * crop.resolution)
-    head = solve_head_poses(in_crop, shape, crop.resolution)
+    head = solve_head_poses(in_crop, shape, crop.resolution, fitted_frames)
     displacements = head_displacements(in_crop, shape, head)
     lower, upper = np.array(topology.lower_face), np.array(topology.upper_face)
     basis = fit_expression_basis(displacements[:fitted_frames][fitted], lower, upper)
