@@ -59,7 +59,12 @@ class CanonicalGaussians:
 class Branch(nn.Module):
     """Gaussians that share a motion field (or none)."""
 
-    def __init__(self, start: CanonicalGaussians, field: MotionField | None) -> None:
+    def __init__(self, start: CanonicalGaussians, field: MotionField | None, keeps_order: bool = False) -> None:
+        """
+        Args:
+            keeps_order: draw in the order of the canonical depth whatever the head's pose. Teeth and tongue are layers
+                so thin that a turned head would reorder them, which shows as dots and flicker.
+        """
         super().__init__()
         count = len(start.means)
         self.means = nn.Parameter(start.means.clone())
@@ -69,6 +74,7 @@ class Branch(nn.Module):
         self.color_logits = nn.Parameter(start.color_logits.clone())
         self.skinning_logits = nn.Parameter(start.skinning_logits.clone())
         self.field = field
+        self._keeps_order = keeps_order
         self._baked: PositionTerms | None = None
 
     def __len__(self) -> int:
@@ -94,6 +100,9 @@ class Branch(nn.Module):
             log_scales, color_logits = log_scales + deltas.log_scales, color_logits + deltas.color_logits
         torso = torch.sigmoid(self.skinning_logits)[:, None]
         head_means = means @ bones.head_rotation.T + bones.head_translation
+        if self._keeps_order:
+            depth = bones.head_translation[2] + self.means[:, 2:]
+            head_means = head_means * (depth / head_means[:, 2:])
         torso_means = means @ bones.torso_rotation.T + bones.torso_translation
         quats = functional.normalize(quats, dim=-1)
         # The product of quaternions is linear in each, so blending the turned ones blends the bones' rotations.
@@ -172,10 +181,10 @@ def empty_head_model(
 ) -> HeadModel:
     """A model of the given sizes whose tensors wait to be loaded."""
 
-    def branch(count: int, moves: bool) -> Branch:
+    def branch(count: int, moves: bool, keeps_order: bool = False) -> Branch:
         zeros = torch.zeros(count, 3)
         start = CanonicalGaussians(zeros, zeros, zeros, zeros[:, 0])
         field = MotionField(torch.zeros(count, 3, codes), torch.zeros(count, codes), extent, config) if moves else None
-        return Branch(start, field)
+        return Branch(start, field, keeps_order)
 
-    return HeadModel(branch(face, True), branch(body, False), branch(mouth, True), intrinsics)
+    return HeadModel(branch(face, True), branch(body, False), branch(mouth, True, keeps_order=True), intrinsics)

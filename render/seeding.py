@@ -174,4 +174,4 @@ def _mouth_branch(
     basis = below[:, None, None] * mesh.motion[:, mesh.lower_inner_lip].T * reach[:, None]
     size = 1.3 * math.sqrt(np.ptp(ring[:, 0]) * (bottom[1] - top[1] + 3 * margin) / count)
     start = _start(means, max(size, 0.5 * pixel), np.full(count, BOUND))
-    return Branch(start, MotionField(_tensor(basis), _tensor(reach), _extent(mesh), field))
+    return Branch(start, MotionField(_tensor(basis), _tensor(reach), _extent(mesh), field), keeps_order=True)
