@@ -25,7 +25,7 @@ from encoders.streaming import ContextChunk, context_chunks
 MINIMUM_FRAMES = 25
 CHUNK_FRAMES = 1000
 CLOSED_SHARE = 0.05
-"""Share of the fitted frames, those with the smallest mouth opening, whose mean code is the closed mouth."""
+"""Share of the fitted frames, those with the smallest mouth opening, whose mean opening is that of the closed mouth."""
 _WINDOW_DEVIATIONS = 3.0
 _SILENT, _SPEAKING = 0.3, 0.7  # voice activity below and above which a frame is certain
 
@@ -40,6 +40,9 @@ class LipMotionSettings:
     """Standard deviation of the Gaussian window over neighbouring frames, seconds."""
     articulation: float = 0.6
     """Weight of the articulatory targets in the kernel, relative to the embedding's."""
+    shrinkage: float = 0.5
+    """How far each code is scaled to its cross-validated regression slope, in [0, 1]: codes that cannot be heard stay
+    near their mean. The slope of a short clip is itself uncertain, hence not all the way."""
     amplitude: float = 0.9
     """Spread of the mouth opening, relative to the real one, that predictions are raised to."""
     maximum_gain: float = 2.0
@@ -98,8 +101,9 @@ class LipMotionPredictor:
         deviations = codes[used] - code_mean
         covariance = kernel(support, support, settings.regression)
         times = used / float(speech.fps)
-        gain = _opening_gain(covariance, times, deviations, opening[used], settings)
-        closed = used[np.argsort(opening[used], kind="stable")[: max(1, round(CLOSED_SHARE * len(used)))]]
+        predicted = cross_validated(covariance, times, deviations, settings.regression)
+        shrinkage = _shrinkage(predicted, deviations, settings.shrinkage)
+        gain = shrinkage @ _opening_gain(predicted @ shrinkage, deviations, opening[used], settings)
         return cls(
             feature_mean=mean.astype(np.float32),
             feature_scale=(scale * norm).astype(np.float32),
@@ -107,7 +111,7 @@ class LipMotionPredictor:
             weights=(regression_weights(covariance, times, deviations, settings.regression) @ gain).astype(np.float32),
             code_mean=code_mean.astype(np.float32),
             code_range=np.stack([codes[used].min(axis=0), codes[used].max(axis=0)]).astype(np.float32),
-            closed_code=codes[closed].mean(axis=0, dtype=np.float64).astype(np.float32),
+            closed_code=(code_mean + _closure(deviations, opening[used])).astype(np.float32),
             fps=speech.fps,
             settings=settings,
         )
@@ -246,13 +250,25 @@ def _padded_at_ends(chunk: ContextChunk, context: int) -> np.ndarray:
     return np.pad(chunk.rows, (missing, (0, 0)), mode="edge")
 
 
+def _shrinkage(predicted: np.ndarray, codes: np.ndarray, share: float) -> np.ndarray:
+    """Diagonal matrix [K, K] that scales codes by `share` of the way from 1 to the slope of codes on predictions."""
+    power = (predicted**2).sum(axis=0)
+    slope = np.divide((predicted * codes).sum(axis=0), power, out=np.ones_like(power), where=power > 0)
+    return np.diag(1.0 - share * (1.0 - np.clip(slope, 0.0, 1.0)))
+
+
 def _opening_gain(
-    covariance: np.ndarray, times: np.ndarray, codes: np.ndarray, opening: np.ndarray, settings: LipMotionSettings
+    predicted: np.ndarray, codes: np.ndarray, opening: np.ndarray, settings: LipMotionSettings
 ) -> np.ndarray:
     """Matrix [K, K] that raises the mouth opening in predicted codes to `settings.amplitude` of its real spread.
 
     A regression on noisy inputs predicts too little motion. Only the opening is raised, along the mean change of all
     codes with it, so that the other lip motion keeps its least-squares amplitude.
+
+    Args:
+        predicted: [N, K] of codes that the regression did not see.
+        codes: [N, K] of zero mean.
+        opening: [N].
     """
     identity = np.eye(codes.shape[1])
     deviation = opening - opening.mean()
@@ -261,11 +277,23 @@ def _opening_gain(
     explained = readout @ covaried
     if explained <= 0:
         return identity
-    predicted = cross_validated(covariance, times, codes, settings.regression) @ readout
-    if predicted.std() == 0 or np.corrcoef(predicted, deviation)[0, 1] < settings.minimum_correlation:
+    heard = predicted @ readout
+    if heard.std() == 0 or np.corrcoef(heard, deviation)[0, 1] < settings.minimum_correlation:
         return identity
-    gain = np.clip(settings.amplitude * deviation.std() / predicted.std(), 1.0, settings.maximum_gain)
+    gain = np.clip(settings.amplitude * deviation.std() / heard.std(), 1.0, settings.maximum_gain)
     return identity + (gain - 1.0) * np.outer(readout, covaried / explained)
+
+
+def _closure(codes: np.ndarray, opening: np.ndarray) -> np.ndarray:
+    """Change of code [K] from the mean face to the closed mouth, for codes [N, K] of zero mean and openings [N].
+
+    Along the mean change of all codes with the opening: the mean over the few closed frames themselves would take the
+    smile and the head-pose error of just these frames into every pause.
+    """
+    deviation = opening - opening.mean()
+    spread = deviation @ deviation
+    closed = np.sort(deviation)[: max(1, round(CLOSED_SHARE * len(deviation)))].mean()
+    return closed * (codes.T @ deviation) / spread if spread > 0 else np.zeros(codes.shape[1])
 
 
 def _speech_presence(voice_activity: np.ndarray, fps: Fraction, settings: LipMotionSettings) -> np.ndarray:
