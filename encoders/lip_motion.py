@@ -26,6 +26,9 @@ MINIMUM_FRAMES = 25
 CHUNK_FRAMES = 1000
 CLOSED_SHARE = 0.05
 """Share of the fitted frames, those with the smallest mouth opening, whose mean opening is that of the closed mouth."""
+SHRINKAGE = 0.5
+"""How far each predicted code is scaled to its cross-validated regression slope, in [0, 1]: what cannot be heard stays
+near its mean. The slope of a short clip is itself uncertain, hence not all the way."""
 _WINDOW_DEVIATIONS = 3.0
 _SILENT, _SPEAKING = 0.3, 0.7  # voice activity below and above which a frame is certain
 
@@ -40,10 +43,7 @@ class LipMotionSettings:
     """Standard deviation of the Gaussian window over neighbouring frames, seconds."""
     articulation: float = 0.6
     """Weight of the articulatory targets in the kernel, relative to the embedding's."""
-    shrinkage: float = 0.5
-    """How far each code is scaled to its cross-validated regression slope, in [0, 1]: codes that cannot be heard stay
-    near their mean. The slope of a short clip is itself uncertain, hence not all the way."""
-    amplitude: float = 0.9
+    amplitude: float = 0.95
     """Spread of the mouth opening, relative to the real one, that predictions are raised to."""
     maximum_gain: float = 2.0
     """Largest factor by which the predicted opening is raised."""
@@ -102,7 +102,7 @@ class LipMotionPredictor:
         covariance = kernel(support, support, settings.regression)
         times = used / float(speech.fps)
         predicted = cross_validated(covariance, times, deviations, settings.regression)
-        shrinkage = _shrinkage(predicted, deviations, settings.shrinkage)
+        shrinkage = _shrinkage(predicted, deviations)
         gain = shrinkage @ _opening_gain(predicted @ shrinkage, deviations, opening[used], settings)
         return cls(
             feature_mean=mean.astype(np.float32),
@@ -250,11 +250,11 @@ def _padded_at_ends(chunk: ContextChunk, context: int) -> np.ndarray:
     return np.pad(chunk.rows, (missing, (0, 0)), mode="edge")
 
 
-def _shrinkage(predicted: np.ndarray, codes: np.ndarray, share: float) -> np.ndarray:
-    """Diagonal matrix [K, K] that scales codes by `share` of the way from 1 to the slope of codes on predictions."""
+def _shrinkage(predicted: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Diagonal matrix [K, K]: SHRINKAGE of the way from 1 to the slope of codes on cross-validated predictions."""
     power = (predicted**2).sum(axis=0)
     slope = np.divide((predicted * codes).sum(axis=0), power, out=np.ones_like(power), where=power > 0)
-    return np.diag(1.0 - share * (1.0 - np.clip(slope, 0.0, 1.0)))
+    return np.diag(1.0 - SHRINKAGE * (1.0 - np.clip(slope, 0.0, 1.0)))
 
 
 def _opening_gain(
@@ -263,12 +263,7 @@ def _opening_gain(
     """Matrix [K, K] that raises the mouth opening in predicted codes to `settings.amplitude` of its real spread.
 
     A regression on noisy inputs predicts too little motion. Only the opening is raised, along the mean change of all
-    codes with it, so that the other lip motion keeps its least-squares amplitude.
-
-    Args:
-        predicted: [N, K] of codes that the regression did not see.
-        codes: [N, K] of zero mean.
-        opening: [N].
+    codes with it, so that the other lip motion keeps its amplitude. `predicted` [N, K] is cross-validated.
     """
     identity = np.eye(codes.shape[1])
     deviation = opening - opening.mean()
