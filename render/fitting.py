@@ -88,7 +88,7 @@ class LearningRates:
 class FittingConfig:
     """A whole fit."""
 
-    steps: int = 1800
+    steps: int = 1600
     """Optimisation steps, a frame each."""
     stages: tuple[Stage, ...] = (Stage(0.25, 0.5, 150), Stage(0.35, 1.0, 200), Stage(0.4, 1.0, 0))
     """Coarse to fine."""
@@ -300,8 +300,8 @@ class HeadFitter:
         generator = torch.Generator().manual_seed(hash((self.seed, self.step)) % 2**31)
         total = len(self.model)
         for name, branch in self._branches():
-            cap = round(self.config.cap * len(branch) / total)
+            cap = self.config.cap * len(branch) // total
             pull = self._pull[name] / max(1, self._pulled_steps)
-            densify_and_prune(branch, self.optimizer, pull, max(cap, len(branch)), self.config.growth, generator)
+            densify_and_prune(branch, self.optimizer, pull, cap, self.config.growth, generator)
             self._pull[name] = torch.zeros(len(branch))
         self._pulled_steps = 0
