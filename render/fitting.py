@@ -88,9 +88,9 @@ class LearningRates:
 class FittingConfig:
     """A whole fit."""
 
-    steps: int = 1600
+    steps: int = 1400
     """Optimisation steps, a frame each."""
-    stages: tuple[Stage, ...] = (Stage(0.25, 0.5, 150), Stage(0.35, 1.0, 200), Stage(0.4, 1.0, 0))
+    stages: tuple[Stage, ...] = (Stage(0.3, 0.5, 150), Stage(0.3, 1.0, 200), Stage(0.4, 1.0, 0))
     """Coarse to fine."""
     loss: LossWeights = field(default_factory=LossWeights)
     """What is minimised."""
@@ -121,7 +121,7 @@ class PoseRefinement(nn.Module):
         super().__init__()
         frames = len(targets.codes)
         for name in ("head_rotations", "head_translations", "torso_rotations", "torso_translations"):
-            self.register_buffer(name, torch.from_numpy(np.asarray(getattr(targets, name), np.float32)))
+            self.register_buffer(name, torch.tensor(getattr(targets, name), dtype=torch.float32))
         self.head_turn = nn.Parameter(torch.zeros(frames, 3))
         self.head_shift = nn.Parameter(torch.zeros(frames, 3))
         self.torso_turn = nn.Parameter(torch.zeros(frames, 3))
