@@ -1,4 +1,4 @@
-"""Adaptive density: remove Gaussians that became transparent, split those the pictures pull at, never exceed a cap.
+"""Adaptive density: remove Gaussians that became transparent, split those the pictures pull at, add none beyond a cap.
 
 After Kerbl et al. 2023 (Sec. 5.2), with two changes: the pull is the gradient of the mean in 3D, which every back end
 gives, and the count has a cap, so that the cost of a step has one too.
@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from render._rasterize_torch import rotation_matrices
 from render.head_model import FIELD_PER_GAUSSIAN, PER_GAUSSIAN, Branch
 
 MINIMUM_OPACITY = 0.02
@@ -27,7 +28,7 @@ def densify_and_prune(
         branch: the Gaussians; their order changes.
         optimizer: holds the branch's parameters; moments follow their Gaussians, those of new ones start at zero.
         pull: [N] mean length of the gradient of each Gaussian's mean since the last call.
-        cap: largest count afterwards.
+        cap: count up to which Gaussians are added.
         growth: largest share of new Gaussians.
         generator: for the places of the new ones.
 
@@ -43,7 +44,7 @@ def densify_and_prune(
         _reorder(branch, optimizer, order, fresh=len(split))
         halves = torch.cat([strongest, torch.arange(len(kept), len(order))])
         offset = torch.randn(len(halves), 3, generator=generator) * branch.log_scales[halves].exp()
-        branch.means[halves] += offset
+        branch.means[halves] += (rotation_matrices(branch.quats[halves]) @ offset[..., None])[..., 0]
         branch.log_scales[halves] -= math.log(SPLIT_SHRINK)
     return len(branch)
 

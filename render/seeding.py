@@ -70,9 +70,11 @@ def seed_head_model(
     """A head model that already moves as the tracked mesh does; its colours are grey until fitting paints them."""
     rng = np.random.default_rng(seed)
     pixel = view.translation[2] / intrinsics.focal  # head units a pixel covers at the head's depth
-    face = _face_branch(mesh, config.face, pixel, field, rng)
-    body = _body_branch(mesh, view, intrinsics, config.body, rng)
-    mouth = _mouth_branch(mesh, config.mouth, pixel, field, rng)
+    with torch.random.fork_rng(devices=[]):  # layers and planes draw from the global generator
+        torch.manual_seed(seed)
+        face = _face_branch(mesh, config.face, pixel, field, rng)
+        body = _body_branch(mesh, view, intrinsics, config.body, rng)
+        mouth = _mouth_branch(mesh, config.mouth, pixel, field, rng)
     return HeadModel(face, body, mouth, intrinsics)
 
 

@@ -27,13 +27,15 @@ from talkinghead.fit import clip_features, fit
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from tools import metrics
-from tools.face_topology import FaceTopology
+from tools.face_topology import MEDIAPIPE_478
 from tools.landmarks import landmark_detector
-from tools.tracked_clip import TOPOLOGIES, CropBox
+from tools.tracked_clip import CropBox
 from tools.video import VideoInfo, read_frames
 
 SHUFFLE_FRAMES = 37
 """The shuffled row hears the sound of this many frames earlier (the held-out part is a ring)."""
+JUDGE = MEDIAPIPE_478
+"""The landmarks that every row is measured on, whatever the avatar was tracked with."""
 AUDIO, TRACKED, SHUFFLED, SILENCE, MEAN_FACE, TRUTH = (
     "audio", "tracked", "shuffled", "silence", "mean_face", "ground_truth",
 )  # fmt: skip
@@ -146,9 +148,8 @@ def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Eval
             _tally_pictures(tallies[TRUTH], source, source, source, hull)
             watch[TRUTH].see(source, source)
             yield Progress("measuring", wanted[number] + 1, len(held_out))
-    topology = TOPOLOGIES[facts.topology]
     truth = np.stack(watch[TRUTH].in_place)
-    rows = {name: _row(tally, watch[name], truth, topology) for name, tally in tallies.items()}
+    rows = {name: _row(tally, watch[name], truth) for name, tally in tallies.items()}
     return Evaluation(_protocol(avatar, held_out), rows)
 
 
@@ -167,10 +168,6 @@ def _drives(avatar: Avatar, info: VideoInfo, held_out: np.ndarray) -> dict[str, 
     }
 
 
-def _topology(avatar: Avatar) -> FaceTopology:
-    return TOPOLOGIES[avatar.manifest.topology]
-
-
 def _tally_pictures(
     tally: _Tally, source: np.ndarray, free: np.ndarray, in_place: np.ndarray, hull: np.ndarray
 ) -> None:
@@ -180,25 +177,25 @@ def _tally_pictures(
     tally.face_psnr.append(metrics.psnr(free, source, hull))
 
 
-def _row(tally: _Tally, seen: _Observer, truth: np.ndarray, topology: FaceTopology) -> EvaluationRow:
+def _row(tally: _Tally, seen: _Observer, truth: np.ndarray) -> EvaluationRow:
     in_place, free = np.stack(seen.in_place), np.stack(seen.free)
     shape = np.nanmean(truth, axis=0)
-    real = metrics.mouth_opening(truth, shape, topology)
-    opening = metrics.mouth_opening(in_place, shape, topology)
+    real = metrics.mouth_opening(truth, shape, JUDGE)
+    opening = metrics.mouth_opening(in_place, shape, JUDGE)
     return EvaluationRow(
         composite_psnr=float(np.mean(tally.composite_psnr)),
         composite_ssim=float(np.mean(tally.composite_ssim)),
         hull_psnr=float(np.mean(tally.hull_psnr)),
         face_psnr=float(np.mean(tally.face_psnr)),
-        lmd_px=metrics.landmark_distance(in_place, truth, topology.lips),
-        lmd_centred_px=metrics.centred_landmark_distance(in_place, truth, topology.lips),
+        lmd_px=metrics.landmark_distance(in_place, truth, JUDGE.lips),
+        lmd_centred_px=metrics.centred_landmark_distance(in_place, truth, JUDGE.lips),
         mouth_opening_r=metrics.pearson(opening, real),
-        lmd_px_free=metrics.landmark_distance(free, truth, topology.lips),
-        lmd_centred_px_free=metrics.centred_landmark_distance(free, truth, topology.lips),
-        mouth_opening_r_free=metrics.pearson(metrics.mouth_opening(free, shape, topology), real),
+        lmd_px_free=metrics.landmark_distance(free, truth, JUDGE.lips),
+        lmd_centred_px_free=metrics.centred_landmark_distance(free, truth, JUDGE.lips),
+        mouth_opening_r_free=metrics.pearson(metrics.mouth_opening(free, shape, JUDGE), real),
         mouth_amplitude=metrics.amplitude_ratio(opening, real),
         mouth_lag_frames=metrics.best_lag(opening, real, 6),
-        head_jitter=metrics.head_jitter(in_place, topology.stable) / metrics.head_jitter(truth, topology.stable),
+        head_jitter=metrics.head_jitter(in_place, JUDGE.stable) / metrics.head_jitter(truth, JUDGE.stable),
     )
 
 
@@ -213,11 +210,11 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "preset": facts.preset,
         "seed": facts.seed,
         "landmarks": "MediaPipe face mesh following each row's output as a video, and the source alike",
-        "lip_landmarks": len(_topology(avatar).lips),
+        "lip_landmarks": len(JUDGE.lips),
         "poses": "tracked from landmarks with the head shape of the fitted part; upper face tracked in every row",
         "in_place": "blended region (under the eyes to below the chin) of the crop replaced, as speak does",
         "hull": "convex hull of the face landmarks, eroded by one pixel, replaced by the render",
-        "shuffled": f"codes of the audio row, {SHUFFLE_FRAMES} frames later, in a ring",
+        "shuffled": f"codes of the audio row, {SHUFFLE_FRAMES} frames earlier, in a ring",
     }
 
 

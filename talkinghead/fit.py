@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from encoders.av_offset import estimate_offset
 from encoders.bundle import DEFAULT_BUNDLE
+from encoders.errors import SpeechInputError
 from encoders.features import SpeechFeatureTrack, speech_features
 from encoders.lip_motion import LipMotionPredictor
 from encoders.speech import SpeechEncoder
@@ -85,7 +86,7 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     lips = _fit_lips(clip, speech)
     frames = yield from load_training_frames(info, clip)
     fitter = _start_fit(clip, frames, config)
-    yield from _run_fit(fitter, work / "fit.safetensors", f"{source_sha256}:{json.dumps(asdict(config))}")
+    yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
     yield Progress("saving", 0, 1)
     avatar = Avatar(
         manifest=_manifest(info, clip, config, fitter, source_sha256, delay_frames),
@@ -116,7 +117,10 @@ def _sound_delay(clip: TrackedClip, speech: SpeechFeatureTrack) -> float:
     points, ring = clip.landmarks[fitted], clip.topology.inner_lips
     opening = mouth_opening(points, clip.shape.points, clip.topology)
     width = np.linalg.norm(points[:, ring[0], :2] - points[:, ring[len(ring) // 2], :2], axis=1)
-    offset = estimate_offset(SpeechFeatureTrack(speech.features[fitted], speech.fps), opening, width)
+    try:
+        offset = estimate_offset(SpeechFeatureTrack(speech.features[fitted], speech.fps), opening, width)
+    except SpeechInputError:  # the face is seen too briefly
+        return 0.0
     return offset.frames if offset.is_reliable and abs(offset.frames) > 1 else 0.0
 
 
@@ -167,7 +171,6 @@ def _codes(clip: TrackedClip) -> np.ndarray:
 
 def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> HeadFitter:
     recipe: Recipe = RECIPES[config.preset]
-    torch.manual_seed(config.seed)
     topology = clip.topology
     mesh = FaceMesh(
         vertices=clip.shape.points + clip.basis.mean,
@@ -196,6 +199,13 @@ def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> 
         clip.torso.rotations[chosen], clip.torso.translations[chosen], _codes(clip)[chosen],
     )  # fmt: skip
     return HeadFitter(model, targets, frames, clip.background, recipe.fitting, config.seed, config.backend)
+
+
+def _fit_key(source_sha256: str, config: FitConfig) -> str:
+    """What a state must share with a fit that goes on from it; how it was started (anew or not) is none of it."""
+    return json.dumps(
+        [source_sha256, __version__, asdict(replace(config, restart=False)), asdict(RECIPES[config.preset])]
+    )
 
 
 def _run_fit(fitter: HeadFitter, checkpoint: Path, key: str) -> Iterator[Progress]:

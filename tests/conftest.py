@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from fitted_demo import FittedDemo
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,3 +61,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared folder (clips and recordings) beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fitted_demo(tmp_path_factory: pytest.TempPathFactory) -> FittedDemo:
+    """An avatar of the demo clip, fitted for a moment only. No test may change it."""
+    from fitted_demo import fit_demo_clip
+
+    return fit_demo_clip(tmp_path_factory.mktemp("fitted demo"))

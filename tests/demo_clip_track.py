@@ -15,7 +15,7 @@ from tools.video import VideoInfo, probe
 
 RIGID = (6, 8, 10, 33, 151, 168, 263)
 """Landmarks of the demo clip that neither jaw, lips nor lids move."""
-HOLDOUT = 0.2
+HOLDOUT = 0.13
 Result = TypeVar("Result")
 
 
@@ -47,7 +47,7 @@ def fitted_frames() -> int:
 
 @cache
 def demo_tracking() -> tuple[TrackedClip, tuple[TrackingProgress, ...]]:
-    """The demo clip's track, the last fifth held out, and the events on the way."""
+    """The demo clip's track, its end held out, and the events on the way."""
     events, job = [], track_clip(demo_clip(), TrackingConfig(), fitted_frames())
     while True:
         try:

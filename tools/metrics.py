@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from tools.face_topology import FaceTopology
 from tools.head_pose import align_rigidly
@@ -63,7 +62,7 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
     y = np.atleast_3d(truth.astype(np.float64))
 
     def local_mean(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter(values, (SSIM_SIGMA, SSIM_SIGMA, 0), radius=(SSIM_RADIUS, SSIM_RADIUS, 0))
+        return cv2.GaussianBlur(values, (2 * SSIM_RADIUS + 1, 2 * SSIM_RADIUS + 1), SSIM_SIGMA)
 
     mean_x, mean_y = local_mean(x), local_mean(y)
     variance_x = local_mean(x * x) - mean_x**2

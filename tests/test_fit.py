@@ -1,0 +1,262 @@
+"""`talkinghead fit` on the demo clip from end to end, interrupted and resumed, and its smaller decisions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from demo_clip_track import demo_clip, demo_track, fitted_frames
+from fitted_demo import CONFIG, RECIPE, STEPS, FittedDemo, quick_fit
+from safetensors import safe_open
+from tiny_head import fitter, rendered_frames
+
+import talkinghead.fit
+from encoders.bundle import DEFAULT_BUNDLE
+from encoders.features import SpeechFeatureTrack
+from encoders.speech import SpeechEncoder
+from render.fitting import HeadFitter
+from talkinghead.avatar import load_avatar
+from talkinghead.config import FitConfig
+from talkinghead.fit import clip_features, fit, fitted_frame_count, work_folder
+from talkinghead.presets import RECIPES
+from talkinghead.progress import Progress
+from talkinghead.renderer import AvatarRenderer
+from tools.errors import NoAudioError
+from tools.metrics import face_hull_mask, psnr
+from tools.video import VideoInfo, read_frames
+
+frames = cache(rendered_frames)
+
+
+@cache
+def encoder() -> SpeechEncoder:
+    return DEFAULT_BUNDLE.load()
+
+
+@cache
+def speech() -> SpeechFeatureTrack:
+    return clip_features(demo_clip(), encoder(), 0.0)
+
+
+# --- the avatar ---
+
+
+def test_the_avatar_can_be_loaded_and_tells_where_it_comes_from(fitted_demo: FittedDemo) -> None:
+    facts = load_avatar(fitted_demo.avatar).manifest
+    assert (facts.source_name, facts.frame_count, facts.fitted_frames) == ("demo_clip.mp4", 293, fitted_frames())
+    assert (facts.width, facts.height, facts.fps) == (512, 512, Fraction(25))
+    assert (facts.preset, facts.seed, facts.crop) == ("fast", 0, demo_track().crop)
+    assert facts.sound_delay_frames == 0 and facts.findings == ()
+    assert 1500 < facts.face + facts.body + facts.mouth <= RECIPE.fitting.cap
+    assert (fitted_demo.avatar / "report.html").is_file()
+
+
+def test_a_moments_fit_already_resembles_the_person(fitted_demo: FittedDemo) -> None:
+    avatar = load_avatar(fitted_demo.avatar)
+    number = fitted_frames() + 10
+    source = next(read_frames(demo_clip(), number, 1))
+    rendered = AvatarRenderer(avatar).free(number, avatar.tracks.lower[number])
+    hull = face_hull_mask(avatar.tracks.landmarks[number], 512, 512)
+    assert psnr(rendered, source, hull) > 17
+    assert psnr(avatar.background, source, hull) < 15  # what no head at all would give
+
+
+def test_progress_names_its_stages_in_order(fitted_demo: FittedDemo) -> None:
+    stages = list(dict.fromkeys(event.stage for event in fitted_demo.events))
+    assert stages == ["landmarks", "head pose", "torso and background", "frames", "fitting", "saving"]
+    fitting = [event for event in fitted_demo.events if event.stage == "fitting"]
+    assert [(event.done, event.total) for event in fitting] == [(k + 1, STEPS) for k in range(STEPS)]
+    assert "Gaussians, loss" in fitting[0].detail
+
+
+def test_only_the_track_is_left_beside_the_avatar(fitted_demo: FittedDemo) -> None:
+    assert sorted(path.name for path in fitted_demo.avatar.parent.iterdir()) == [".demo.avatar.work", "demo.avatar"]
+    assert [path.name for path in work_folder(fitted_demo.avatar).iterdir()] == ["track.safetensors"]
+
+
+def test_only_fitted_frames_have_refined_poses(fitted_demo: FittedDemo) -> None:
+    tracks, head = load_avatar(fitted_demo.avatar).tracks, demo_track().head
+    fitted, held_out = slice(0, fitted_frames()), slice(fitted_frames(), None)
+    assert np.array_equal(tracks.head_rotations[held_out], head.rotations[held_out])
+    assert np.array_equal(tracks.torso_translations[held_out], demo_track().torso.translations[held_out])
+    refinement = np.abs(tracks.head_rotations[fitted] - head.rotations[fitted]).max(axis=(1, 2))
+    assert 0 < refinement.max() < 0.02
+    assert np.array_equal(tracks.lower, demo_track().expression.lower)
+
+
+# --- interrupted, resumed, repeated ---
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_avatar(
+    fitted_demo: FittedDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talkinghead.fit, "CHECKPOINT_S", 0.0)
+    output = tmp_path / "again.avatar"
+    with quick_fit() as tracked:
+        job = fit(demo_clip().path, output, replace(CONFIG, restart=True))
+        for event in job:
+            if event.stage == "fitting" and event.done == 13:
+                break
+        job.close()
+        assert not output.exists()
+        assert {path.name for path in work_folder(output).iterdir()} == {"track.safetensors", "fit.safetensors"}
+        events = list(fit(demo_clip().path, output, CONFIG))
+    assert len(tracked) == fitted_demo.tracked == 1
+    resumed = [event.done for event in events if event.stage == "fitting"]
+    assert resumed[0] in (13, 14) and resumed[-1] == STEPS  # the state of a step is saved after it was told
+    assert "landmarks" not in {event.stage for event in events}
+    for name in ("gaussians.ply", "motion.safetensors", "tracks.safetensors", "speech_encoder.safetensors"):
+        assert (output / name).read_bytes() == (fitted_demo.avatar / name).read_bytes(), name
+    assert [path.name for path in work_folder(output).iterdir()] == ["track.safetensors"]
+
+
+def test_a_restart_forgets_track_and_state(tmp_path: Path) -> None:
+    output = tmp_path / "new.avatar"
+    work_folder(output).mkdir()
+    (work_folder(output) / "track.safetensors").write_bytes(b"damaged")
+    with quick_fit() as tracked:
+        next(fit(demo_clip().path, output, replace(CONFIG, restart=True)))
+    assert len(tracked) == 1
+
+
+def test_a_fit_that_stops_at_once_leaves_no_folder(tmp_path: Path) -> None:
+    with quick_fit():
+        job = fit(demo_clip().path, tmp_path / "new.avatar", CONFIG)
+        next(job)
+        job.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(job: HeadFitter, checkpoint: Path, key: str) -> Iterator[Progress]:
+    return talkinghead.fit._run_fit(job, checkpoint, key)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state after 9 of 40 steps of a tiny fit with the key "mine"."""
+    monkeypatch.setattr(talkinghead.fit, "CHECKPOINT_S", 0.0)
+    list(islice(run(fitter(frames()), tmp_path / "fit.safetensors", "mine"), 10))
+    return tmp_path / "fit.safetensors"
+
+
+def test_a_state_is_gone_on_from(checkpoint: Path) -> None:
+    assert next(run(fitter(frames()), checkpoint, "mine")).done == 10
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["fit.safetensors"]
+
+
+def test_a_state_of_another_fit_is_not_taken(checkpoint: Path) -> None:
+    assert next(run(fitter(frames()), checkpoint, "other")).done == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_state_cut_off_by_a_crash_begins_anew(checkpoint: Path, share: float) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[: int(share * checkpoint.stat().st_size)])
+    assert next(run(fitter(frames()), checkpoint, "mine")).done == 1
+
+
+def test_a_crash_while_the_state_is_saved_keeps_the_last_one(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(talkinghead.fit, "save_file", crash)
+    with pytest.raises(OSError, match="disk full"):
+        list(run(fitter(frames()), checkpoint, "mine"))
+    with safe_open(checkpoint, framework="pt") as file:
+        assert file.get_tensor("steps")[0] == 9
+
+
+def test_a_state_belongs_to_one_clip_one_setting_and_one_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = talkinghead.fit._fit_key("clip", CONFIG)
+    assert key == talkinghead.fit._fit_key("clip", replace(CONFIG, restart=True))
+    others = [talkinghead.fit._fit_key("other clip", CONFIG)]
+    others += [
+        talkinghead.fit._fit_key("clip", replace(CONFIG, **change)) for change in ({"seed": 1}, {"holdout": 0.3})
+    ]
+    monkeypatch.setitem(RECIPES, "fast", RECIPE)
+    others.append(talkinghead.fit._fit_key("clip", CONFIG))
+    assert key not in others and len(set(others)) == len(others)
+    assert json.loads(key)
+
+
+# --- smaller decisions ---
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "holdout", "fitted"),
+    [(500, 25, 0.0, 500), (500, 25, 0.2, 400), (293, 25, 0.15, 249), (15_000, 25, 0.2, 14_250), (3600, 60, 0.5, 1800)],
+)
+def test_a_share_at_the_end_is_held_out_30_seconds_at_most(frames: int, fps: int, holdout: float, fitted: int) -> None:
+    assert fitted_frame_count(replace(demo_clip(), frame_count=frames, fps=Fraction(fps)), holdout) == fitted
+
+
+def test_a_silent_video_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talkinghead.fit, "probe", lambda path: replace(demo_clip(), has_audio=False))
+    with pytest.raises(NoAudioError, match="has no sound"):
+        next(fit(demo_clip().path, tmp_path / "new.avatar", FitConfig()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("frames", [6, -6])
+def test_delayed_sound_is_heard_so_many_frames_later(frames: int) -> None:
+    delayed = clip_features(demo_clip(), encoder(), frames)
+    assert len(delayed) == len(speech()) == demo_clip().frame_count
+    inner = slice(40, 250)
+    moved = slice(inner.start + frames, inner.stop + frames)
+    assert np.abs(delayed.features[moved] - speech().features[inner]).max() < 1e-2 * np.ptp(speech().features)
+
+
+def test_the_demo_clips_sound_is_in_time() -> None:
+    assert talkinghead.fit._sound_delay(demo_track(), speech()) == 0.0
+
+
+@pytest.mark.parametrize("early", [5, -4])
+def test_sound_out_of_time_is_moved_back(early: int) -> None:
+    """The sound comes `early` frames before the lips, so it has to be delayed by as many."""
+    shifted = SpeechFeatureTrack(np.roll(speech().features, -early, axis=0), speech().fps)
+    assert talkinghead.fit._sound_delay(demo_track(), shifted) == pytest.approx(early, abs=1)
+    info: VideoInfo = demo_clip()
+    (line,) = talkinghead.fit._delay_findings(float(early), info.fps)
+    assert ("late" if early > 0 else "early") in line and f"{40 * abs(early)} ms" in line
+
+
+def test_a_face_seen_too_briefly_leaves_the_sound_where_it_is() -> None:
+    """Three seconds with a frame missing are enough for an avatar, though not to measure an offset."""
+    clip = replace(demo_track(), landmarks=demo_track().landmarks.copy())
+    clip.landmarks[74:] = np.nan
+    assert talkinghead.fit._sound_delay(clip, speech()) == 0.0
+
+
+def test_lips_learn_from_the_fitted_frames_alone() -> None:
+    clip = demo_track()
+    changed = replace(clip, expression=replace(clip.expression, lower=clip.expression.lower.copy()))
+    changed.expression.lower[fitted_frames() :] += 100
+    first, second = (talkinghead.fit._fit_lips(each, speech()).predict(speech()) for each in (clip, changed))
+    assert np.array_equal(first, second)
+    landmarks = clip.landmarks.copy()
+    landmarks[fitted_frames() :] += 50
+    assert np.array_equal(
+        talkinghead.fit._fit_lips(replace(clip, landmarks=landmarks), speech()).predict(speech()), first
+    )
+
+
+def test_the_head_starts_alike_whatever_ran_before() -> None:
+    from talkinghead.training_frames import TrainingFrames
+
+    indices = np.arange(0, 40, 8)
+    pictures = [np.full((512, 512, 3), 100, np.uint8)] * len(indices)
+    training = TrainingFrames(indices, pictures, [np.full((512, 512), 255, np.uint8)] * len(indices), demo_track())
+    states = []
+    with quick_fit():
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            states.append(talkinghead.fit._start_fit(demo_track(), training, CONFIG).to_tensors())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
