@@ -42,8 +42,8 @@ def densify_and_prune(
         split = kept[strongest]
         order = torch.cat([kept, split])
         _reorder(branch, optimizer, order, fresh=len(split))
-        halves = torch.cat([strongest, torch.arange(len(kept), len(order))])
-        offset = torch.randn(len(halves), 3, generator=generator) * branch.log_scales[halves].exp()
+        halves = torch.cat([strongest, torch.arange(len(kept), len(order), device=order.device)])
+        offset = torch.randn(len(halves), 3, generator=generator).to(order.device) * branch.log_scales[halves].exp()
         branch.means[halves] += (rotation_matrices(branch.quats[halves]) @ offset[..., None])[..., 0]
         branch.log_scales[halves] -= math.log(SPLIT_SHRINK)
     return len(branch)

@@ -160,17 +160,20 @@ class HeadFitter:
         config: FittingConfig,
         seed: int,
         backend: Backend = "auto",
+        device: torch.device | str = "cpu",
     ) -> None:
         """
         Args:
             background: [H, W, 3] uint8 at the crop's resolution.
+            device: where the fit runs; the model is moved there.
         """
-        self.model, self.frames, self.config, self.seed, self.backend = model, frames, config, seed, backend
-        self.poses = PoseRefinement(targets)
-        self.codes = torch.from_numpy(np.asarray(targets.codes, np.float32))
-        self.background = torch.from_numpy(background).permute(2, 0, 1).float() / 255
+        self.model, self.frames, self.config, self.seed, self.backend = model.to(device), frames, config, seed, backend
+        self.device = torch.device(device)
+        self.poses = PoseRefinement(targets).to(device)
+        self.codes = torch.from_numpy(np.asarray(targets.codes, np.float32)).to(device)
+        self.background = torch.from_numpy(background).to(device).permute(2, 0, 1).float() / 255
         self.step = 0
-        self._pull = {name: torch.zeros(len(branch)) for name, branch in self._branches()}
+        self._pull = {name: torch.zeros(len(branch), device=device) for name, branch in self._branches()}
         self._pulled_steps = 0
         self.optimizer = self._make_optimizer()
 
@@ -230,18 +233,17 @@ class HeadFitter:
         for prefix, module in (("model", self.model), ("poses", self.poses)):
             for name in module.state_dict():
                 owner, _, attribute = name.rpartition(".")
-                tensor = tensors[f"{prefix}.{name}"].clone()
+                tensor = tensors[f"{prefix}.{name}"].to(self.device, copy=True)
                 holder = module.get_submodule(owner)
                 is_parameter = isinstance(getattr(holder, attribute), nn.Parameter)
                 setattr(holder, attribute, nn.Parameter(tensor) if is_parameter else tensor)
-        self._pull = {name: tensors[f"pull.{name}"].clone() for name in self._pull}
+        self._pull = {name: tensors[f"pull.{name}"].to(self.device, copy=True) for name in self._pull}
         self.step, self._pulled_steps = (int(value) for value in tensors["steps"])
         self.optimizer = self._make_optimizer()
         for index, parameter in enumerate(self._parameters()):
             names = ("step", "exp_avg", "exp_avg_sq")
-            state = {
-                name: tensors[f"adam.{index}.{name}"].clone() for name in names if f"adam.{index}.{name}" in tensors
-            }
+            saved = {name: tensors[f"adam.{index}.{name}"] for name in names if f"adam.{index}.{name}" in tensors}
+            state = {name: tensor.to(self.device, copy=True) for name, tensor in saved.items()}
             if state:
                 self.optimizer.state[parameter] = state
 
@@ -275,10 +277,11 @@ class HeadFitter:
 
     def _loss(self, index: int, resolution: int) -> Tensor:
         frame = self.frames.load(index, resolution)
-        camera = self.model.intrinsics.camera(resolution)
+        camera = self.model.intrinsics.camera(resolution, self.device)
         front, mouth = self.model.render_branches(self.poses.pose(index), self.codes[index], camera, self.backend)
         rows, columns = self._window(frame.face)
-        masks = (torch.from_numpy(mask) for mask in (frame.image, frame.matte, frame.face, frame.mouth))
+        parts = (frame.image, frame.matte, frame.face, frame.mouth)
+        masks = (torch.from_numpy(part).to(self.device) for part in parts)
         target = LossTarget(*masks, self._background_at(resolution), rows, columns)
         return picture_loss(front, mouth, target, self.config.loss)
 
@@ -303,5 +306,5 @@ class HeadFitter:
             cap = self.config.cap * len(branch) // total
             pull = self._pull[name] / max(1, self._pulled_steps)
             densify_and_prune(branch, self.optimizer, pull, cap, self.config.growth, generator)
-            self._pull[name] = torch.zeros(len(branch))
+            self._pull[name] = torch.zeros(len(branch), device=self.device)
         self._pulled_steps = 0

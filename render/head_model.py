@@ -39,11 +39,11 @@ class Intrinsics:
     focal: float
     resolution: int
 
-    def camera(self, resolution: int | None = None) -> Camera:
+    def camera(self, resolution: int | None = None, device: torch.device | str = "cpu") -> Camera:
         """The camera of a crop rendered at any resolution. World space is camera space: the bones place the head."""
         side = resolution or self.resolution
         focal = self.focal * side / self.resolution
-        return Camera(torch.eye(4), focal, focal, side / 2, side / 2, side, side)
+        return Camera(torch.eye(4, device=device), focal, focal, side / 2, side / 2, side, side)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from talkinghead.config import FitConfig
 from talkinghead.manifest import FileRecord
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress
+from talkinghead.renderer import device_for
 from talkinghead.report import write_report
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
 from tools.audio import SAMPLE_RATE, read_audio
@@ -87,6 +88,8 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     frames = yield from load_training_frames(info, clip)
     fitter = _start_fit(clip, frames, config)
     yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
+    fitter.model.cpu()
+    fitter.poses.cpu()
     yield Progress("saving", 0, 1)
     avatar = Avatar(
         manifest=_manifest(info, clip, config, fitter, source_sha256, delay_frames),
@@ -198,7 +201,8 @@ def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> 
         clip.head.rotations[chosen], clip.head.translations[chosen],
         clip.torso.rotations[chosen], clip.torso.translations[chosen], _codes(clip)[chosen],
     )  # fmt: skip
-    return HeadFitter(model, targets, frames, clip.background, recipe.fitting, config.seed, config.backend)
+    device = device_for(config.backend)
+    return HeadFitter(model, targets, frames, clip.background, recipe.fitting, config.seed, config.backend, device)
 
 
 def _fit_key(source_sha256: str, config: FitConfig) -> str:

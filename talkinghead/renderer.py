@@ -39,11 +39,10 @@ class AvatarRenderer:
         self._side = self._crop.resolution
         self._region = BlendRegion(avatar)
         self._backend = backend
-        self._device = _device_for(backend)
+        self._device = device_for(backend)
         self._model = copy.deepcopy(avatar.model).to(self._device).requires_grad_(False)
         self._model.bake()
-        camera = self._model.intrinsics.camera()
-        self._camera = replace(camera, world_to_camera=camera.world_to_camera.to(self._device))
+        self._camera = self._model.intrinsics.camera(device=self._device)
         background = torch.from_numpy(avatar.background).to(self._device)
         self._background = background.permute(2, 0, 1).float().div(255).contiguous()
 
@@ -119,6 +118,7 @@ def _window_around(mask: np.ndarray) -> Window:
     return rows, columns
 
 
-def _device_for(backend: Backend) -> torch.device:
+def device_for(backend: Backend) -> torch.device:
+    """Where to keep the tensors for a back end: on the GPU if gsplat can run there and is not ruled out."""
     gsplat = next(status for status in available_backends() if status.name == "gsplat")
     return torch.device("cuda" if backend in ("auto", "gsplat") and gsplat.usable else "cpu")
