@@ -29,6 +29,7 @@ from render._numba_projection import (
 )
 from render._numba_projection_backward import SPLAT_GRADIENT, project_backward
 from render._numba_simd import LANES
+from render._workers import worker_limit
 from render.cameras import Camera
 from render.gaussians import Gaussians
 
@@ -122,7 +123,7 @@ def _on_workers(workers: int, task: Callable[[int], None]) -> None:
 
 def _shares(count: int) -> list[tuple[int, int]]:
     """`count` Gaussians split between the workers, at multiples of LANES."""
-    workers = max(1, min(torch.get_num_threads(), count // MIN_GAUSSIANS_PER_WORKER))
+    workers = max(1, min(worker_limit(), count // MIN_GAUSSIANS_PER_WORKER))
     blocks = -(-count // LANES)
     edges = [blocks * worker // workers * LANES for worker in range(workers)]
     return list(zip(edges, [*edges[1:], count], strict=True))
@@ -142,7 +143,7 @@ def _render(gaussians: GaussianArrays, world_to_camera: Tensor, camera: Camera) 
     rgb, alpha = torch.empty(3, camera.height, camera.width), torch.empty(camera.height, camera.width)
     tiles = lists.busiest_first.size
     image = ImageArrays(_flat(rgb), _flat(alpha), np.empty(tiles, np.int32), camera.width, camera.height)
-    workers = min(torch.get_num_threads(), tiles)
+    workers = min(worker_limit(), tiles)
     _on_workers(workers, lambda worker: blend(splats.rows, lists, image, worker, workers))
     return rgb, alpha, _Rendering(view, splats, lists, image)
 
@@ -153,7 +154,7 @@ def _gradients(
     """Gradients of means, quats, scales, opacities, colors and world_to_camera."""
     splats, lists, image = rendering.splats, rendering.lists, rendering.image
     count, padded = gaussians.opacities.size, splats.depths.size
-    workers = min(torch.get_num_threads(), lists.busiest_first.size)
+    workers = min(worker_limit(), lists.busiest_first.size)
     tables = _empty(workers, padded * SPLAT_GRADIENT)
     planes = _flat(rgb_gradient), _flat(alpha_gradient)
     _on_workers(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from render._workers import torch_on_one_thread
 from render.densify import densify_and_prune
 from render.head_model import BonePose, Branch, HeadModel
 from render.losses import LossTarget, LossWeights, picture_loss
@@ -198,10 +199,11 @@ class HeadFitter:
         """Takes the remaining steps."""
         while self.step < self.config.steps:
             stage, first = self._stage()
-            loss = self._take_step(stage)
-            self.step += 1
-            if stage.densify_every and (self.step - first) % stage.densify_every == 0:
-                self._densify()
+            with torch_on_one_thread():
+                loss = self._take_step(stage)
+                self.step += 1
+                if stage.densify_every and (self.step - first) % stage.densify_every == 0:
+                    self._densify()
             yield FittingProgress(self.step, self.config.steps, loss, len(self.model))
 
     def _stage(self) -> tuple[Stage, int]:
