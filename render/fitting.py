@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from render._workers import torch_on_one_thread
 from render.densify import densify_and_prune
-from render.head_model import BonePose, Branch, HeadModel
+from render.head_model import PER_GAUSSIAN, BonePose, Branch, HeadModel
 from render.losses import LossTarget, LossWeights, picture_loss
 from render.rasterize import Backend
 
@@ -183,7 +183,7 @@ class HeadFitter:
 
     def _make_optimizer(self) -> torch.optim.Adam:
         rates, groups = self.config.rates, []
-        for name in ("means", "quats", "log_scales", "opacity_logits", "color_logits", "skinning_logits"):
+        for name in PER_GAUSSIAN:
             parameters = [getattr(branch, name) for _, branch in self._branches()]
             groups.append({"params": parameters, "lr": getattr(rates, name)})
         fields = [branch.field for _, branch in self._branches() if branch.field is not None]

@@ -20,7 +20,7 @@ import numpy as np
 
 from encoders.features import SpeechFeatureTrack
 from talkinghead.avatar import Avatar, load_avatar
-from talkinghead.compositing import BlendRegion, composite
+from talkinghead.compositing import composite
 from talkinghead.config import Backend, EvaluateConfig
 from talkinghead.errors import NothingHeldOutError
 from talkinghead.fit import clip_features, fit
@@ -129,7 +129,8 @@ def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Eval
     info = avatar.source_video()
     drives = _drives(avatar, info, held_out)
     tallies = {name: _Tally() for name in (*drives, TRUTH)}
-    renderer, region = AvatarRenderer(avatar, backend), BlendRegion(avatar)
+    renderer = AvatarRenderer(avatar, backend)
+    whole = CropBox(0, 0, facts.crop.resolution, facts.crop.resolution)
     first, wanted = int(held_out[0]), {int(number): place for place, number in enumerate(held_out)}
     with ExitStack() as stack:
         watch = {name: _Observer(stack) for name in tallies}
@@ -137,8 +138,7 @@ def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Eval
             if number not in wanted:
                 continue
             source = facts.crop.cut(frame)
-            whole = CropBox(0, 0, facts.crop.resolution, facts.crop.resolution)
-            mask = region.mask(number)
+            mask = renderer.region.mask(number)
             hull = metrics.face_hull_mask(avatar.tracks.landmarks[number], *source.shape[:2])
             for name, codes in drives.items():
                 free = renderer.free(number, codes[wanted[number]])

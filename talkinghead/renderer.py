@@ -24,7 +24,8 @@ WINDOW_MARGIN = 4
 class AvatarRenderer:
     """Draws an avatar in the poses of its source clip. The avatar itself is not changed.
 
-    Frames are independent of one another and may be drawn by several threads at once.
+    Frames are independent of one another and may be drawn by several threads at once. `region` says which part of each
+    source frame `in_place` replaces.
 
     Args:
         backend: rasterizer; "auto" takes the GPU if gsplat can run on it, else the processor.
@@ -37,7 +38,7 @@ class AvatarRenderer:
         self._tracks = avatar.tracks
         self._crop = avatar.manifest.crop
         self._side = self._crop.resolution
-        self._region = BlendRegion(avatar)
+        self.region = BlendRegion(avatar)
         self._backend = backend
         self._device = device_for(backend)
         self._model = copy.deepcopy(avatar.model).to(self._device).requires_grad_(False)
@@ -71,7 +72,7 @@ class AvatarRenderer:
         """
         if not self._tracks.found[frame]:
             return source
-        mask = self._region.mask(frame)
+        mask = self.region.mask(frame)
         window = _window_around(mask)
         rendered = np.zeros((self._side, self._side, 3), np.uint8)  # only the window is looked at
         rendered[window] = self._render(frame, np.concatenate([lower, self._tracks.upper[frame]]), window)

@@ -76,8 +76,7 @@ def speak(avatar: Avatar, audio: Path, output: Path, config: SpeakConfig | None 
 
 
 def _encode_settings(config: SpeakConfig, source: VideoInfo) -> EncodeSettings:
-    matrix = "bt601" if source.color_matrix == "bt601" else "bt709"  # wider gamuts were converted to BT.709 when read
-    return EncodeSettings(config.codec, config.crf, config.effort, matrix)
+    return EncodeSettings(config.codec, config.crf, config.effort, source.output_matrix)
 
 
 def _pictures(

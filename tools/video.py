@@ -91,7 +91,10 @@ class VideoInfo:
 
     @property
     def output_matrix(self) -> Literal["bt601", "bt709"]:
-        """For `EncodeSettings.color_matrix`: new pictures then look like this clip's even in players that guess."""
+        """For `EncodeSettings.color_matrix`: new pictures then look like this clip's even in players that guess.
+
+        Wider gamuts were converted to BT.709 when they were read.
+        """
         return "bt601" if self.color_matrix == "bt601" else "bt709"
 
 
