@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from encoders.errors import SpeechInputError
-from encoders.phones import ARTICULATORS, SILENCE
+from encoders.phones import ARTICULATORS, PHONES, SILENCE, VISEMES
 from encoders.spectrogram import HOP_SIZE, MEL_BANDS, SAMPLE_RATE, mel_filter_bank, mel_power_blocks
 from encoders.speech import FRAME_RATE, STRIDE, SpeechEncoder
 from encoders.streaming import context_chunks, with_window_means
@@ -47,14 +47,18 @@ MINIMUM_SPEECH_S = 1.0
 
 _WINDOW = round(NORMALISATION_S * SAMPLE_RATE / HOP_SIZE)
 _MINIMUM_WEIGHT = SILENCE_WEIGHT * _WINDOW + MINIMUM_SPEECH_S * SAMPLE_RATE / HOP_SIZE
-_EXTRA_COLUMNS = len(ARTICULATORS) + 2
+EXTRA_COLUMNS = len(PHONES) + len(VISEMES) + len(ARTICULATORS) + 2
+"""Columns of a track behind the embedding."""
+_POSTERIORS = -EXTRA_COLUMNS
+_VISEMES = _POSTERIORS + len(PHONES)
+_ARTICULATION = _VISEMES + len(VISEMES)
 
 
 @dataclass(frozen=True)
 class SpeechFeatureTrack:
     """Speech features at video frame times; row t belongs to time (t + 0.5) / fps s, the middle of frame t."""
 
-    features: np.ndarray  # float32 [T, D]: embedding, aperture, width, closure, log energy, voice activity
+    features: np.ndarray  # float32 [T, D]: embedding and EXTRA_COLUMNS more, as the properties name them
     fps: Fraction  # frames per second
 
     def __len__(self) -> int:
@@ -62,13 +66,23 @@ class SpeechFeatureTrack:
 
     @property
     def embedding(self) -> np.ndarray:
-        """[T, D - 5] the encoder's embedding."""
-        return self.features[:, :-_EXTRA_COLUMNS]
+        """[T, D - EXTRA_COLUMNS] the encoder's embedding."""
+        return self.features[:, :_POSTERIORS]
+
+    @property
+    def phones(self) -> np.ndarray:
+        """[T, len(PHONES)] probabilities of the phones."""
+        return self.features[:, _POSTERIORS:_VISEMES]
+
+    @property
+    def visemes(self) -> np.ndarray:
+        """[T, len(VISEMES)] probabilities of the visemes."""
+        return self.features[:, _VISEMES:_ARTICULATION]
 
     @property
     def articulation(self) -> np.ndarray:
         """[T, 3] aperture (0 closed to 1 open), width (-1 rounded to 1 spread), probability of a /p b m/ closure."""
-        return self.features[:, -_EXTRA_COLUMNS:-2]
+        return self.features[:, _ARTICULATION:-2]
 
     @property
     def log_energy(self) -> np.ndarray:
@@ -84,7 +98,7 @@ class SpeechFeatureTrack:
 def speech_features(samples: np.ndarray, encoder: SpeechEncoder, fps: Fraction, frame_count: int) -> SpeechFeatureTrack:
     """The features of a whole signal [n]. See `speech_feature_blocks` for arguments and errors."""
     blocks = list(speech_feature_blocks([samples], encoder, fps, frame_count))
-    empty = np.zeros((0, encoder.embedding_size + _EXTRA_COLUMNS), np.float32)
+    empty = np.zeros((0, encoder.embedding_size + EXTRA_COLUMNS), np.float32)
     return SpeechFeatureTrack(np.concatenate([empty, *blocks]), fps)
 
 
@@ -183,9 +197,11 @@ def _encode(encoder: SpeechEncoder, spectrum: np.ndarray) -> np.ndarray:
     articulation = encoding.articulation[0].numpy().copy()
     articulation[:, 2] = encoding.articulation[0, :, 2].sigmoid().numpy()
     log_level = spectrum[::STRIDE, MEL_BANDS]
-    speech = 1.0 - encoding.phone_logits[0].softmax(dim=-1)[:, SILENCE].numpy()
-    extra = np.stack([log_level, speech * _audibility(log_level)], axis=1)
-    return np.concatenate([encoding.embedding[0].numpy(), articulation, extra], axis=1)
+    phones = encoding.phone_logits[0].softmax(dim=-1).numpy()
+    visemes = encoding.viseme_logits[0].softmax(dim=-1).numpy()
+    voice_activity = (1.0 - phones[:, SILENCE]) * _audibility(log_level)
+    levels = np.stack([log_level, voice_activity], axis=1)
+    return np.concatenate([encoding.embedding[0].numpy(), phones, visemes, articulation, levels], axis=1)
 
 
 def _at_frame_times(blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:

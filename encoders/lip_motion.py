@@ -19,7 +19,8 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from encoders.drift_regression import DriftRegressionSettings, cross_validated, kernel, regression_weights
 from encoders.errors import LipMotionFitError
-from encoders.features import SpeechFeatureTrack
+from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
+from encoders.phones import ARTICULATORS
 from encoders.streaming import ContextChunk, context_chunks
 
 MINIMUM_FRAMES = 25
@@ -135,9 +136,9 @@ class LipMotionPredictor:
         context = self._context_frames()
         for chunk in context_chunks(features, CHUNK_FRAMES, context):
             rows = _padded_at_ends(chunk, context)
-            if rows.shape[1] != len(self.feature_mean) + 2:
+            if rows.shape[1] != (expected := len(self.feature_mean) + EXTRA_COLUMNS - len(ARTICULATORS)):
                 raise LipMotionFitError(
-                    f"expected {len(self.feature_mean) + 2} feature columns, got {rows.shape[1]}; "
+                    f"expected {expected} feature columns, got {rows.shape[1]}; "
                     "use the encoder that the predictor was fitted with"
                 )
             yield self._predict_core(rows, context)
@@ -218,7 +219,8 @@ def _usable_frames(speech: SpeechFeatureTrack, codes: np.ndarray, opening: np.nd
 
 def _inputs(features: np.ndarray) -> np.ndarray:
     """The columns that the regression reads, [n, F]: embedding and articulatory targets."""
-    return features[:, :-2]
+    track = SpeechFeatureTrack(features, Fraction(1))
+    return np.concatenate([track.embedding, track.articulation], axis=1)
 
 
 def _normalisation(speech: SpeechFeatureTrack, used: np.ndarray, articulation: float) -> tuple[np.ndarray, np.ndarray]:

@@ -177,7 +177,7 @@ def test_features_lie_at_frame_centres(encoder: SpeechEncoder, fps: Fraction) ->
 def test_blocks_do_not_matter_and_chunks_hardly(encoder: SpeechEncoder) -> None:
     samples = babble(50.0)
     whole = track([samples], encoder, 1250, chunk_s=1000.0)
-    assert whole.shape == (1250, 69)
+    assert whole.shape == (1250, 122)
     np.testing.assert_allclose(track(cut(samples, 3777), encoder, 1250, chunk_s=1000.0), whole, atol=1e-3)
     chunked = track(cut(samples, 100_000), encoder, 1250, chunk_s=6.0)
     assert 0 < np.sqrt(np.square(chunked - whole).mean()) < 0.05
@@ -247,7 +247,7 @@ def test_room_noise_in_a_long_pause_is_not_speech(encoder: SpeechEncoder, record
 def test_strange_audio_gives_finite_features_of_exact_length(encoder: SpeechEncoder, samples: np.ndarray) -> None:
     for frames in (0, 1, 75):
         speech = speech_features(samples, encoder, FPS, frames)
-        assert speech.features.shape == (frames, 69)
+        assert speech.features.shape == (frames, 122)
         assert speech.features.dtype == np.float32
         assert np.isfinite(speech.features).all()
 
@@ -270,7 +270,7 @@ def test_bad_samples_are_named(encoder: SpeechEncoder) -> None:
 
 
 def test_track_is_frozen_and_sized(encoder: SpeechEncoder) -> None:
-    speech = SpeechFeatureTrack(np.zeros((4, 69), np.float32), FPS)
+    speech = SpeechFeatureTrack(np.zeros((4, 122), np.float32), FPS)
     assert len(speech) == 4
     with pytest.raises(dataclasses.FrozenInstanceError):
         speech.fps = Fraction(30)

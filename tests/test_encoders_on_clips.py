@@ -83,8 +83,8 @@ def _made_up(delay: int = 0) -> tuple[SpeechFeatureTrack, np.ndarray, np.ndarray
     articulation = np.cumsum(random.standard_normal((frames + 40, 2)), axis=0)
     articulation = articulation[8:] - articulation[:-8]
     articulation /= articulation.std(axis=0)
-    features = np.zeros((frames, 69), np.float32)
-    features[:, 64:66] = articulation[16 : 16 + frames]
+    features = np.zeros((frames, 122), np.float32)
+    features[:, -5:-3] = articulation[16 : 16 + frames]
     lips = articulation[16 - delay : 16 - delay + frames] + 0.5 * random.standard_normal((frames, 2))
     lips += np.linspace(0, 20, frames)[:, None]
     return SpeechFeatureTrack(features, FPS), lips[:, 0], lips[:, 1]

@@ -15,6 +15,7 @@ from encoders.drift_regression import DriftRegressionSettings, cross_validated, 
 from encoders.errors import LipMotionFitError
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_motion import LipMotionPredictor, LipMotionSettings
+from encoders.phones import PHONES, VISEMES
 
 FPS = Fraction(25)
 EMBEDDING = 16
@@ -42,8 +43,10 @@ def talker(frames: int = 500, drift: float = 0.0, seed: int = 0, fps: Fraction =
     random = np.random.default_rng(seed)
     inputs = smooth_noise(random, frames, EMBEDDING + 3, 1.5)
     inputs[:, -1] = 0.0  # no /p b m/ closures
-    extra = np.stack([np.zeros(frames), np.ones(frames)], axis=1)
-    features = np.concatenate([inputs, extra], axis=1).astype(np.float32)
+    posteriors = np.zeros((frames, len(PHONES) + len(VISEMES)))
+    levels = np.stack([np.zeros(frames), np.ones(frames)], axis=1)
+    columns = (inputs[:, :EMBEDDING], posteriors, inputs[:, EMBEDDING:], levels)
+    features = np.concatenate(columns, axis=1).astype(np.float32)
     mixing = random.standard_normal((EMBEDDING + 3, CODES)) / np.sqrt(EMBEDDING + 3)
     heard = inputs @ mixing
     codes = heard + 0.2 * random.standard_normal(heard.shape) + drift * smooth_noise(random, frames, CODES, 25.0)
@@ -207,7 +210,7 @@ def test_lips_are_drawn_together_at_a_heard_closure() -> None:
         dataclasses.replace(predictor, settings=LipMotionSettings(closure=closure)) for closure in (0.5, 0.0)
     )
     features = example.speech.features.copy()
-    features[100:103, EMBEDDING + 2] = 1.0
+    features[100:103, -3] = 1.0
     speech = SpeechFeatureTrack(features, FPS)
     free, drawn = loose.predict(speech), firm.predict(speech)
     halfway = 0.5 * (free[100:103] + predictor.closed_code)
