@@ -23,7 +23,7 @@ from encoders.errors import SpeechInputError
 from encoders.phones import ARTICULATORS, PHONES, SILENCE, VISEMES
 from encoders.spectrogram import HOP_SIZE, MEL_BANDS, SAMPLE_RATE, mel_filter_bank, mel_power_blocks
 from encoders.speech import FRAME_RATE, STRIDE, SpeechEncoder
-from encoders.streaming import context_chunks, with_window_means
+from encoders.streaming import at_frame_times, context_chunks, padded, with_window_means
 
 NORMALISATION_S = 20.0
 CHUNK_S = 60.0
@@ -127,26 +127,14 @@ def speech_feature_blocks(
     """
     if fps <= 0 or frame_count < 0:
         raise SpeechInputError(f"expected fps > 0 and frame_count >= 0, got {fps} and {frame_count}")
-    spectrum = _normalised_spectrum(_padded(blocks, math.ceil(frame_count / fps * SAMPLE_RATE)))
+    spectrum = _normalised_spectrum(padded(blocks, math.ceil(frame_count / fps * SAMPLE_RATE)))
     chunk = max(1, round(chunk_s * FRAME_RATE)) * STRIDE
     context = round(CONTEXT_S * FRAME_RATE) * STRIDE
     encoded = (
         _encode(encoder, piece.rows)[piece.begin // STRIDE : -(-piece.end // STRIDE)]
         for piece in context_chunks(spectrum, chunk, context)
     )
-    return _at_frame_times(encoded, fps, frame_count)
-
-
-def _padded(blocks: Iterable[np.ndarray], minimum: int) -> Iterator[np.ndarray]:
-    """The blocks, then silence up to `minimum` samples, a second at a time."""
-    total = 0
-    for block in blocks:
-        total += len(block)
-        yield block
-    while total < minimum:
-        silence = np.zeros(min(SAMPLE_RATE, minimum - total), np.float32)
-        total += len(silence)
-        yield silence
+    return at_frame_times(encoded, FRAME_RATE, 0.0, fps, frame_count)
 
 
 def _normalised_spectrum(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -202,33 +190,3 @@ def _encode(encoder: SpeechEncoder, spectrum: np.ndarray) -> np.ndarray:
     voice_activity = (1.0 - phones[:, SILENCE]) * _audibility(log_level)
     levels = np.stack([log_level, voice_activity], axis=1)
     return np.concatenate([encoding.embedding[0].numpy(), phones, visemes, articulation, levels], axis=1)
-
-
-def _at_frame_times(blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
-    """Linear interpolation of feature rows at FRAME_RATE to video frame centres; the last row is held to the end."""
-    held: np.ndarray | None = None
-    offset = done = 0  # index of held[0] in the stream; frames yielded
-    for block in blocks:
-        if done == frame_count:
-            return
-        held = block if held is None else np.concatenate([held, block])
-        ready = min(frame_count, math.floor((offset + len(held) - 1) / FRAME_RATE * float(fps) + 0.5))
-        if ready > done:
-            yield _interpolate(held, _positions(done, ready, fps) - offset)
-            drop = min(int(_positions(ready, ready + 1, fps)[0]) - offset, len(held) - 1)
-            held, offset, done = held[drop:], offset + drop, ready
-    if held is not None and done < frame_count:
-        yield _interpolate(held, _positions(done, frame_count, fps) - offset)
-
-
-def _positions(begin: int, end: int, fps: Fraction) -> np.ndarray:
-    """Positions, in encoder frames, of the centres of video frames begin to end - 1."""
-    return (np.arange(begin, end) + 0.5) * (FRAME_RATE / float(fps))
-
-
-def _interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    positions = np.clip(positions, 0, len(rows) - 1)
-    lower = np.minimum(positions.astype(int), max(0, len(rows) - 2))
-    upper = np.minimum(lower + 1, len(rows) - 1)
-    weight = (positions - lower)[:, None].astype(np.float32)
-    return rows[lower] * (1 - weight) + rows[upper] * weight

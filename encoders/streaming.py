@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
+
+_SILENCE_SAMPLES = 16_000
+"""Samples that `padded` adds at a time."""
 
 
 def with_window_means(
@@ -76,3 +81,62 @@ def context_chunks(blocks: Iterable[np.ndarray], chunk: int, context: int) -> It
         end = min(begin + chunk, len(held))
         yield ContextChunk(held[: end + context], begin, end)
         begin = end
+
+
+def padded(blocks: Iterable[np.ndarray], minimum: int) -> Iterator[np.ndarray]:
+    """The blocks of samples [n], then silence until there are `minimum` samples."""
+    total = 0
+    for block in blocks:
+        total += len(block)
+        yield block
+    while total < minimum:
+        silence = np.zeros(min(_SILENCE_SAMPLES, minimum - total), np.float32)
+        total += len(silence)
+        yield silence
+
+
+def at_frame_times(
+    blocks: Iterable[np.ndarray], rate: float, first_s: float, fps: Fraction, frame_count: int
+) -> Iterator[np.ndarray]:
+    """Rows at a constant rate, linearly interpolated to the centres of video frames: (t + 0.5) / fps seconds.
+
+    Before the first row and after the last one, these are held.
+
+    Args:
+        blocks: arrays [n, D] of consecutive rows, any lengths.
+        rate: rows per second.
+        first_s: time of the first row, seconds.
+        fps: video frames per second.
+        frame_count: video frames wanted.
+
+    Yields:
+        Arrays [m, D], `frame_count` rows in all.
+    """
+    held: np.ndarray | None = None
+    offset = done = 0  # index of held[0] in the stream; frames yielded
+    for block in blocks:
+        if done == frame_count:
+            return
+        held = block if held is None else np.concatenate([held, block])
+        last_s = first_s + (offset + len(held) - 1) / rate
+        ready = min(frame_count, math.floor(last_s * float(fps) + 0.5))
+        if ready > done:
+            yield _interpolate(held, _positions(done, ready, rate, first_s, fps) - offset)
+            following = math.floor(_positions(ready, ready + 1, rate, first_s, fps)[0]) - offset
+            drop = min(max(following, 0), len(held) - 1)
+            held, offset, done = held[drop:], offset + drop, ready
+    if held is not None and done < frame_count:
+        yield _interpolate(held, _positions(done, frame_count, rate, first_s, fps) - offset)
+
+
+def _positions(begin: int, end: int, rate: float, first_s: float, fps: Fraction) -> np.ndarray:
+    """Positions, in rows of the stream, of the centres of video frames begin to end - 1."""
+    return (np.arange(begin, end) + 0.5) * (rate / float(fps)) - first_s * rate
+
+
+def _interpolate(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    positions = np.clip(positions, 0, len(rows) - 1)
+    lower = np.minimum(positions.astype(int), max(0, len(rows) - 2))
+    upper = np.minimum(lower + 1, len(rows) - 1)
+    weight = (positions - lower)[:, None].astype(np.float32)
+    return rows[lower] * (1 - weight) + rows[upper] * weight
