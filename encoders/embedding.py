@@ -1,0 +1,101 @@
+"""Any speech embedding in place of the default encoder's: the interface, and how the two are joined into one track.
+
+Silence, closures and the audio-video offset always come from the default encoder's columns behind the embedding (see
+`features.SpeechFeatureTrack`): few embeddings say what they hear in words that lips can be closed by.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+
+from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack, speech_feature_blocks
+from encoders.speech import SpeechEncoder
+
+
+class SpeechEmbedding(Protocol):
+    """Speech features of any kind at video frame times, in constant memory."""
+
+    @property
+    def name(self) -> str:
+        """What `--speech` calls it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Columns of a row."""
+        ...
+
+    def embedding_blocks(
+        self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int
+    ) -> Iterator[np.ndarray]:
+        """Rows at video frame times: row t belongs to (t + 0.5) / fps s.
+
+        Args:
+            blocks: mono float arrays [n] of consecutive 16 kHz samples, any lengths; how the stream is cut into them
+                changes nothing. What frames need beyond the last sample is silence.
+            fps: video frames per second, exact.
+            frame_count: video frames wanted.
+
+        Yields:
+            float32 [m, size], `frame_count` rows in all.
+
+        Raises:
+            SpeechInputError: samples are not mono finite floats, or fps or frame_count is out of range.
+        """
+        ...
+
+
+def feature_blocks(
+    blocks: Iterable[np.ndarray],
+    encoder: SpeechEncoder,
+    embedding: SpeechEmbedding | None,
+    fps: Fraction,
+    frame_count: int,
+) -> Iterator[np.ndarray]:
+    """Blocks of a `SpeechFeatureTrack`, with the columns of `embedding` in place of the encoder's own (None: these).
+
+    Both read the same stream of samples; what one has read further than the other waits, a minute or two at most.
+
+    Yields:
+        float32 [n, embedding.size + EXTRA_COLUMNS], `frame_count` rows in all.
+
+    Raises:
+        SpeechInputError: as `speech_feature_blocks`.
+    """
+    if embedding is None:
+        yield from speech_feature_blocks(blocks, encoder, fps, frame_count)
+        return
+    ours, theirs = itertools.tee(blocks)
+    columns = speech_feature_blocks(ours, encoder, fps, frame_count)
+    for own, other in _cut_alike(embedding.embedding_blocks(theirs, fps, frame_count), columns):
+        yield np.concatenate([own, other[:, -EXTRA_COLUMNS:]], axis=1)
+
+
+def feature_track(
+    samples: np.ndarray, encoder: SpeechEncoder, embedding: SpeechEmbedding | None, fps: Fraction, frame_count: int
+) -> SpeechFeatureTrack:
+    """The features of a whole signal [n]. See `feature_blocks`."""
+    size = encoder.embedding_size if embedding is None else embedding.size
+    empty = np.zeros((0, size + EXTRA_COLUMNS), np.float32)
+    return SpeechFeatureTrack(
+        np.concatenate([empty, *feature_blocks([samples], encoder, embedding, fps, frame_count)]), fps
+    )
+
+
+def _cut_alike(
+    first: Iterable[np.ndarray], second: Iterator[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Two streams with as many rows, in pairs of blocks of one length."""
+    right = np.empty((0, 0), np.float32)
+    for left in first:
+        while len(left):
+            while not len(right):
+                right = next(second)
+            count = min(len(left), len(right))
+            yield left[:count], right[:count]
+            left, right = left[count:], right[count:]
