@@ -97,9 +97,9 @@ the blending Gaussian (a linear form of Cohen and Massaro's dominance functions,
 
 Set by hand from phonetics, then recalibrated by `target_calibration` on the fitted parts of six clips of people
 talking: a ridge regression of measured inner-lip opening and mouth width on blended phone posteriors, shrunk to the
-hand table, /p b m/ kept closed. What it taught: /s t sh i e/ show the teeth (lips apart at a closed jaw), back and rounded vowels
-are closed further than their jaw, silence is neutral. On people left out the correlation of phone posteriors with the
-opening rises from .40 to .56, with the width from .51 to .56.
+hand table, /p b m/ kept closed. What it taught: /s t sh i e/ show the teeth (lips apart at a closed jaw), back and
+rounded vowels are closed further than their jaw, silence is neutral. On people left out the correlation of phone
+posteriors with the opening rises from .40 to .56, with the width from .51 to .56.
 """
 
 ARTICULATORS: tuple[str, ...] = ("aperture", "width", "closure")
