@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from encoders.errors import EncoderWeightsError
 from encoders.spectrogram import SAMPLE_RATE
@@ -49,6 +49,18 @@ class EncoderBundle:
         """The metadata written into the weights file: training data, hours, phones, figures."""
         with safe_open(self.weights, framework="pt") as file:
             return dict(file.metadata() or {})
+
+
+def save_encoder(encoder: SpeechEncoder, path: Path, provenance: Mapping[str, str]) -> None:
+    """Writes the weights in half precision, with what they were trained on."""
+    tensors = {name: _half_precision(tensor) for name, tensor in encoder.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.unfinished")
+    save_file(tensors, temporary, dict(provenance))
+    temporary.replace(path)
+
+
+def _half_precision(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half().contiguous() if tensor.is_floating_point() else tensor
 
 
 def _full_precision(tensor: torch.Tensor) -> torch.Tensor:

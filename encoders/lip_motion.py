@@ -134,7 +134,7 @@ class LipMotionPredictor:
     def predict_blocks(self, features: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Codes float32 [n, K] for a stream of feature rows [m, D], in constant memory; cutting changes nothing."""
         context = self._context_frames()
-        for chunk in context_chunks(features, CHUNK_FRAMES, context):
+        for chunk in context_chunks(features, CHUNK_FRAMES, context, context):
             rows = _padded_at_ends(chunk, context)
             if rows.shape[1] != (expected := len(self.feature_mean) + EXTRA_COLUMNS - len(ARTICULATORS)):
                 raise LipMotionFitError(

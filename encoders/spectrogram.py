@@ -23,21 +23,24 @@ def _mel(hertz: np.ndarray | float) -> np.ndarray | float:
     return 2595.0 * np.log10(1.0 + np.asarray(hertz) / 700.0)
 
 
-def mel_filter_bank(bands: int = MEL_BANDS) -> torch.Tensor:
+def mel_filter_bank(bands: int = MEL_BANDS, warp: float = 1.0) -> torch.Tensor:
     """Triangular filters spaced evenly in mel, each summing to one, so that a band is a weighted mean of STFT power.
+
+    `warp` multiplies the frequency of every band edge, as a shorter vocal tract does; edges stay below Nyquist.
 
     Returns:
         [FFT_SIZE // 2 + 1, bands] float32.
     """
     frequencies = np.linspace(0.0, SAMPLE_RATE / 2, FFT_SIZE // 2 + 1)
     edges = 700.0 * (10.0 ** (np.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), bands + 2) / 2595.0) - 1.0)
+    edges = np.minimum(edges * warp, SAMPLE_RATE / 2 + 1e-3 * np.arange(bands + 2))
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     rising = (frequencies[:, None] - lower) / (centre - lower)
     falling = (upper - frequencies[:, None]) / (upper - centre)
     filters = np.maximum(0.0, np.minimum(rising, falling))
     # The lowest bands are narrower than one STFT bin and may contain none: give them the nearest.
     empty = np.flatnonzero(filters.sum(axis=0) == 0.0)
-    nearest = np.round(centre[empty] / (SAMPLE_RATE / FFT_SIZE)).astype(int)
+    nearest = np.minimum(np.round(centre[empty] / (SAMPLE_RATE / FFT_SIZE)).astype(int), FFT_SIZE // 2)
     filters[nearest, empty] = 1.0
     return torch.from_numpy((filters / filters.sum(axis=0)).astype(np.float32))
 

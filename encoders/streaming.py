@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,48 +11,6 @@ import numpy as np
 
 _SILENCE_SAMPLES = 16_000
 """Samples that `padded` adds at a time."""
-
-
-def with_window_means(
-    blocks: Iterable[np.ndarray], window: int, weigh: Callable[[np.ndarray], np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Every row with the weighted mean of the `window` rows around it.
-
-    The window is centred, except near the ends of the stream, where it is moved inwards so that it keeps its length; a
-    stream shorter than the window has one mean. At most `window` rows and one block are held.
-
-    Args:
-        blocks: arrays [n, D] of consecutive rows, any lengths.
-        window: rows per mean.
-        weigh: rows [n, D] -> positive weights [n].
-
-    Yields:
-        Triples (rows [m, D], means [m, D], weight sums [m, 1]) that continue one another and cover the stream.
-    """
-    half = window // 2
-    held: np.ndarray | None = None
-    pending = 0  # index in `held` of the first row that was not yielded
-    for block in blocks:
-        held = block if held is None else np.concatenate([held, block])
-        ready = len(held) - window + half + 1  # rows before this one have their whole window in `held`
-        if len(held) >= window and ready > pending:
-            starts = np.maximum(np.arange(pending, ready) - half, 0)
-            yield held[pending:ready], *_means(held, weigh(held), starts, window)
-            drop = len(held) - window  # the last windows of the stream reach back this far
-            held, pending = held[drop:], ready - drop
-    if held is not None and pending < len(held):
-        window = min(window, len(held))
-        starts = np.clip(np.arange(pending, len(held)) - half, 0, len(held) - window)
-        yield held[pending:], *_means(held, weigh(held), starts, window)
-
-
-def _means(rows: np.ndarray, weights: np.ndarray, starts: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means and weight sums of rows[start : start + window], in float64 so that cutting leaves no trace."""
-    weighted = np.concatenate([rows * weights[:, None], weights[:, None]], axis=1)
-    sums = np.zeros((len(rows) + 1, weighted.shape[1]))
-    np.cumsum(weighted, axis=0, dtype=np.float64, out=sums[1:])
-    totals = sums[starts + window] - sums[starts]
-    return (totals[:, :-1] / totals[:, -1:]).astype(rows.dtype), totals[:, -1:].astype(rows.dtype)
 
 
 @dataclass(frozen=True)
@@ -64,22 +22,22 @@ class ContextChunk:
     end: int
 
 
-def context_chunks(blocks: Iterable[np.ndarray], chunk: int, context: int) -> Iterator[ContextChunk]:
-    """Cut a stream of rows into chunks of `chunk` rows, each with up to `context` rows of its neighbours on both sides.
+def context_chunks(blocks: Iterable[np.ndarray], chunk: int, past: int, future: int) -> Iterator[ContextChunk]:
+    """Cut a stream of rows into chunks of `chunk` rows, each with up to `past` rows before and `future` rows after it.
 
-    The cores continue one another and cover the stream; `chunk + 2 * context` rows and one block are held.
+    The cores continue one another and cover the stream; `past + chunk + future` rows and one block are held.
     """
     held: np.ndarray | None = None
     begin = 0
     for block in blocks:
         held = block if held is None else np.concatenate([held, block])
-        while len(held) >= begin + chunk + context:
-            yield ContextChunk(held[: begin + chunk + context], begin, begin + chunk)
-            drop = max(0, begin + chunk - context)
+        while len(held) >= begin + chunk + future:
+            yield ContextChunk(held[: begin + chunk + future], begin, begin + chunk)
+            drop = max(0, begin + chunk - past)
             held, begin = held[drop:], begin + chunk - drop
     while held is not None and begin < len(held):
         end = min(begin + chunk, len(held))
-        yield ContextChunk(held[: end + context], begin, end)
+        yield ContextChunk(held[: end + future], begin, end)
         begin = end
 
 
@@ -96,18 +54,18 @@ def padded(blocks: Iterable[np.ndarray], minimum: int) -> Iterator[np.ndarray]:
 
 
 def at_frame_times(
-    blocks: Iterable[np.ndarray], rate: float, first_s: float, fps: Fraction, frame_count: int
+    blocks: Iterable[np.ndarray], rate: float, first_s: float, fps: Fraction, frame_count: int | None
 ) -> Iterator[np.ndarray]:
     """Rows at a constant rate, linearly interpolated to the centres of video frames: (t + 0.5) / fps seconds.
 
-    Before the first row and after the last one, these are held.
+    Before the first row and, when frames are counted, after the last one, these are held.
 
     Args:
         blocks: arrays [n, D] of consecutive rows, any lengths.
         rate: rows per second.
         first_s: time of the first row, seconds.
         fps: video frames per second.
-        frame_count: video frames wanted.
+        frame_count: video frames wanted; None: those up to the last row.
 
     Yields:
         Arrays [m, D], `frame_count` rows in all.
@@ -119,13 +77,15 @@ def at_frame_times(
             return
         held = block if held is None else np.concatenate([held, block])
         last_s = first_s + (offset + len(held) - 1) / rate
-        ready = min(frame_count, math.floor(last_s * float(fps) + 0.5))
+        ready = math.floor(last_s * float(fps) + 0.5)
+        if frame_count is not None:
+            ready = min(frame_count, ready)
         if ready > done:
             yield _interpolate(held, _positions(done, ready, rate, first_s, fps) - offset)
             following = math.floor(_positions(ready, ready + 1, rate, first_s, fps)[0]) - offset
             drop = min(max(following, 0), len(held) - 1)
             held, offset, done = held[drop:], offset + drop, ready
-    if held is not None and done < frame_count:
+    if held is not None and frame_count is not None and done < frame_count:
         yield _interpolate(held, _positions(done, frame_count, rate, first_s, fps) - offset)
 
 

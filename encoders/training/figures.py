@@ -1,0 +1,66 @@
+"""What a trained encoder knows of voices it has never heard: the figures in a bundle's provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.corpus.recording import VoiceRecordings
+from encoders.features import CHUNK_S, SpeechFeatureTrack, encoded_blocks
+from encoders.phones import PHONES, VISEMES
+from encoders.spectrogram import HOP_SIZE, SAMPLE_RATE
+from encoders.speech import FRAME_RATE, STRIDE, SpeechEncoder
+from encoders.training.articulation import articulatory_trajectory
+
+_VISEME_OF = np.array([next(i for i, group in enumerate(VISEMES.values()) if phone in group) for phone in PHONES])
+
+
+@dataclass(frozen=True)
+class VoiceFigures:
+    """Of one held-out voice, over encoder frames (62.5 per second)."""
+
+    voice: str
+    engine: str
+    minutes: float
+    phone_accuracy: float
+    viseme_accuracy: float
+    aperture_r: float  # Pearson's r between the articulatory head and the targets of the true phones
+    width_r: float
+    closure_f1: float  # frames of /p b m/: harmonic mean of precision and recall
+
+
+def held_out_figures(
+    voices: Sequence[VoiceRecordings], encoder: SpeechEncoder, seconds: float = 600.0
+) -> tuple[VoiceFigures, ...]:
+    """Figures of every held-out voice, from its first `seconds`, through the product's own feature path."""
+    return tuple(_figures(voice, encoder, seconds) for voice in voices if voice.held_out)
+
+
+def mean_figures(figures: Sequence[VoiceFigures]) -> VoiceFigures:
+    """The mean over voices, each counting the same."""
+    names = ("phone_accuracy", "viseme_accuracy", "aperture_r", "width_r", "closure_f1")
+    means = {name: float(np.mean([getattr(one, name) for one in figures])) for name in names}
+    return VoiceFigures("mean", "", sum(one.minutes for one in figures), **means)
+
+
+def _figures(voice: VoiceRecordings, encoder: SpeechEncoder, seconds: float) -> VoiceFigures:
+    frames = min(len(voice.phones), round(seconds * SAMPLE_RATE / HOP_SIZE)) // STRIDE * STRIDE
+    samples = voice.samples[: frames * HOP_SIZE].astype(np.float32) / 32768.0
+    phones = np.asarray(voice.phones[:frames])
+    targets = articulatory_trajectory(phones)[::STRIDE]
+    phones = phones[::STRIDE]
+    rows = np.concatenate(list(encoded_blocks([samples], encoder, CHUNK_S)))[: len(phones)]
+    heard = SpeechFeatureTrack(rows, FRAME_RATE)
+    closed, heard_closed = targets[:, 2] > 0.5, heard.articulation[:, 2] > 0.5
+    return VoiceFigures(
+        voice=voice.voice,
+        engine=voice.engine,
+        minutes=len(phones) / FRAME_RATE / 60.0,
+        phone_accuracy=float((heard.phones.argmax(axis=1) == phones).mean()),
+        viseme_accuracy=float((heard.visemes.argmax(axis=1) == _VISEME_OF[phones]).mean()),
+        aperture_r=float(np.corrcoef(heard.articulation[:, 0], targets[:, 0])[0, 1]),
+        width_r=float(np.corrcoef(heard.articulation[:, 1], targets[:, 1])[0, 1]),
+        closure_f1=float(2 * (closed & heard_closed).sum() / max(1, closed.sum() + heard_closed.sum())),
+    )
