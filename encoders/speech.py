@@ -104,7 +104,12 @@ class SpeechEncoder(nn.Module):
     def typical_speech(self) -> SpeechStatistics:
         """Level and spectrum of the speech it was trained on: where the normalisation of a live stream starts."""
         mean = self.typical_mean.numpy().astype(np.float64)
-        return SpeechStatistics(self.typical_level.numpy().astype(np.float64), mean, np.asarray(0.0))
+        return SpeechStatistics(self.typical_level.numpy().astype(np.float64), mean, np.zeros(()))
+
+    def start_from(self, speech: SpeechStatistics) -> None:
+        """Sets `typical_speech`."""
+        self.typical_level.fill_(float(speech.level))
+        self.typical_mean.copy_(torch.from_numpy(speech.mean))
 
     def forward(self, log_mel: Tensor) -> SpeechEncoding:
         """Encode normalised log-mel frames [B, T, MEL_BANDS] (see `features`); gives ceil(T / STRIDE) frames."""

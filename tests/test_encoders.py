@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import wave
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,8 +16,15 @@ from safetensors.torch import load_file, save_file
 
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.errors import EncoderWeightsError, SpeechInputError
-from encoders.features import SpeechFeatureTrack, speech_feature_blocks, speech_features
-from encoders.phones import PHONES, VISEMES
+from encoders.features import (
+    LIVE_CHUNK_S,
+    SpeechFeatureTrack,
+    live_feature_blocks,
+    speech_feature_blocks,
+    speech_features,
+)
+from encoders.normalisation import SpeechStatistics
+from encoders.phones import PHONES, SILENCE, VISEMES
 from encoders.spectrogram import (
     FFT_SIZE,
     HIGHEST_HZ,
@@ -27,8 +35,8 @@ from encoders.spectrogram import (
     mel_filter_bank,
     mel_power_blocks,
 )
-from encoders.speech import FRAME_RATE, SpeechEncoder
-from encoders.streaming import context_chunks, with_window_means
+from encoders.speech import FRAME_RATE, FUTURE_FRAMES, LOOKAHEAD_S, PAST_FRAMES, PAST_S, SpeechEncoder
+from encoders.streaming import context_chunks
 
 FPS = Fraction(25)
 
@@ -130,34 +138,16 @@ def test_streamed_mel_power_is_torch_stft_of_the_whole(size: int) -> None:
     np.testing.assert_allclose(streamed, expected, rtol=1e-3, atol=1e-6 * expected.max())
 
 
-@pytest.mark.parametrize("rows", [1, 30, 200])
-@pytest.mark.parametrize("block", [1, 13, 400])
-def test_window_means_against_direct_sums(rows: int, block: int) -> None:
-    random = np.random.default_rng(0)
-    values = random.standard_normal((rows, 3)).astype(np.float32)
-    weights = random.uniform(0.1, 1.0, rows)
-    values[:, 2] = weights
-    window = 41
-    found = list(with_window_means(cut(values, block), window, lambda part: part[:, 2]))
-    np.testing.assert_array_equal(np.concatenate([part for part, _, _ in found]), values)
-    means = np.concatenate([part for _, part, _ in found])
-    for row in range(rows):
-        start = int(np.clip(row - window // 2, 0, max(0, rows - window)))
-        inside = slice(start, start + window)
-        expected = np.average(values[inside], axis=0, weights=values[inside, 2])
-        np.testing.assert_allclose(means[row], expected, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
 def test_chunks_cover_the_stream_with_full_context(block: int) -> None:
     values = np.arange(101)[:, None]
     position = 0
-    for chunk in context_chunks(cut(values, block), chunk=16, context=5):
+    for chunk in context_chunks(cut(values, block), chunk=16, past=5, future=3):
         core = chunk.rows[chunk.begin : chunk.end, 0]
         np.testing.assert_array_equal(core, np.arange(position, position + len(core)))
         assert chunk.begin == min(5, position)
-        assert len(chunk.rows) - chunk.end == min(5, 101 - position - len(core))
-        assert len(chunk.rows) <= 16 + 2 * 5
+        assert len(chunk.rows) - chunk.end == min(3, 101 - position - len(core))
+        assert len(chunk.rows) <= 16 + 5 + 3
         position += len(core)
     assert position == 101
 
@@ -174,17 +164,58 @@ def test_features_lie_at_frame_centres(encoder: SpeechEncoder, fps: Fraction) ->
     assert abs(centre - moment) <= max(0.5 / float(fps), 0.5 / FRAME_RATE) + 1e-9
 
 
-def test_blocks_do_not_matter_and_chunks_hardly(encoder: SpeechEncoder) -> None:
-    samples = babble(50.0)
-    whole = track([samples], encoder, 1250, chunk_s=1000.0)
-    assert whole.shape == (1250, 122)
-    np.testing.assert_allclose(track(cut(samples, 3777), encoder, 1250, chunk_s=1000.0), whole, atol=1e-3)
-    chunked = track(cut(samples, 100_000), encoder, 1250, chunk_s=6.0)
-    assert 0 < np.sqrt(np.square(chunked - whole).mean()) < 0.05
+@pytest.mark.parametrize(("block", "chunk_s"), [(3777, 1000.0), (100_000, 6.0), (1600, 0.2)])
+def test_blocks_and_chunks_leave_no_trace(encoder: SpeechEncoder, block: int, chunk_s: float) -> None:
+    samples = babble(30.0)
+    whole = track([samples], encoder, 750, chunk_s=1000.0)
+    assert whole.shape == (750, 122)
+    np.testing.assert_allclose(track(cut(samples, block), encoder, 750, chunk_s=chunk_s), whole, atol=1e-3)
+
+
+def test_an_encoder_frame_depends_on_the_stated_stretch_of_sound() -> None:
+    encoder = SpeechEncoder(channels=8).eval()
+    spectrum = torch.randn(1, 120, MEL_BANDS, requires_grad=True)
+    encoder(spectrum).embedding[0, 30, 0].backward()
+    seen = spectrum.grad[0].abs().sum(dim=1).nonzero().flatten()
+    assert (int(seen.min()), int(seen.max())) == (60 - PAST_FRAMES, 60 + FUTURE_FRAMES)
+    assert PAST_S <= 0.4
+    assert LOOKAHEAD_S + 1 / FRAME_RATE <= 0.2  # a video frame lies between two encoder frames
+
+
+def test_a_live_stream_gives_what_the_file_gives(encoder: SpeechEncoder, recording: np.ndarray) -> None:
+    """From the first frame on where the speaker is known, after some seconds of speech where not."""
+    speaker = SpeechStatistics.of(np.concatenate(list(mel_power_blocks([recording], mel_filter_bank()))))
+    file = speech_features(recording, encoder, FPS, 200)
+    live = np.concatenate(list(live_feature_blocks(cut(recording, 640), encoder, FPS, speaker)))
+    assert len(live) in (199, 200)
+    np.testing.assert_allclose(live[:195], file.features[:195], atol=1e-3)
+    stranger = SpeechFeatureTrack(np.concatenate(list(live_feature_blocks(cut(recording, 640), encoder, FPS))), FPS)
+    for column in range(2):
+        heard = stranger.articulation[75:195, column], file.articulation[75:195, column]
+        assert np.corrcoef(*heard)[0, 1] > 0.95
+
+
+def test_a_live_frame_comes_after_the_stated_latency(encoder: SpeechEncoder, recording: np.ndarray) -> None:
+    pushed = 0
+
+    def microphone() -> Iterator[np.ndarray]:
+        nonlocal pushed
+        for block in cut(recording, 160):
+            pushed += len(block)
+            yield block
+
+    frames = 0
+    latest = 0.0
+    for rows in live_feature_blocks(microphone(), encoder, FPS):
+        frames += len(rows)
+        if pushed < len(recording):
+            latest = max(latest, pushed / SAMPLE_RATE - (frames - len(rows) + 0.5) / FPS)
+    assert frames >= 199
+    assert latest <= LOOKAHEAD_S + 1 / FRAME_RATE + LIVE_CHUNK_S + 0.01
 
 
 def test_memory_does_not_grow_with_the_audio(encoder: SpeechEncoder) -> None:
-    """Features arrive while samples are still being read: no more than chunk, context and normalisation are held."""
+    """Features arrive while samples are still being read: no more than a chunk and the first statistics are held."""
     read = 0
 
     def blocks():
@@ -196,7 +227,7 @@ def test_memory_does_not_grow_with_the_audio(encoder: SpeechEncoder) -> None:
     stream = speech_feature_blocks(blocks(), encoder, FPS, 150 * 25, chunk_s=10.0)
     first = next(stream)
     assert len(first) > 0
-    assert read <= 10 + 10 + 2 * 20 + 2
+    assert read <= 20 + 10 + 2
     assert len(first) + sum(len(block) for block in stream) == 150 * 25
 
 
@@ -215,7 +246,9 @@ def test_columns_have_their_meaning(encoder: SpeechEncoder, recording: np.ndarra
     assert speech.articulation.shape == (450, 3)
     assert speech.voice_activity[50:150].mean() > 0.8
     assert speech.voice_activity[205:245].max() < 0.2
-    assert speech.articulation[50:150, 0].mean() > speech.articulation[205:245, 0].mean() + 0.15
+    np.testing.assert_allclose(speech.phones.sum(axis=1), 1.0, atol=1e-3)
+    np.testing.assert_allclose(speech.visemes.sum(axis=1), 1.0, atol=1e-3)
+    assert (speech.phones[205:245].argmax(axis=1) == SILENCE).all()
     assert speech.log_energy[50:150].mean() > speech.log_energy[205:245].mean() + 5
     assert speech.articulation[:, 2].min() >= 0
     assert speech.articulation[:, 2].max() <= 1

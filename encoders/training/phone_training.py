@@ -15,11 +15,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 from encoders.corpus.recording import VoiceRecordings
+from encoders.normalisation import SpeechStatistics
 from encoders.phones import PHONES, VISEMES
+from encoders.spectrogram import SAMPLE_RATE, mel_filter_bank, mel_power_blocks
 from encoders.speech import SpeechEncoder, SpeechEncoding
 from encoders.training.augmentation import AugmentationConfig, Augmenter, TrainingBatch
 
 FORMANT_ENGINE = "espeak-ng"
+_TYPICAL_S = 30.0
 _VISEME_OF = torch.tensor([next(i for i, group in enumerate(VISEMES.values()) if phone in group) for phone in PHONES])
 
 
@@ -68,6 +71,7 @@ class PhoneTrainer:
         self.shares = voice_shares(self.voices, self.config.formant_share)
         torch.manual_seed(self.config.seed)
         self.encoder = SpeechEncoder()
+        self.encoder.start_from(typical_speech(self.voices))
         self.average = AveragedModel(
             self.encoder, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging), use_buffers=True
         )
@@ -171,6 +175,20 @@ class _Batches(IterableDataset):
         torch.set_num_threads(1)
         for batch in self.augmenter:
             yield batch.log_mel, batch.phones, batch.articulation
+
+
+def typical_speech(voices: Sequence[VoiceRecordings]) -> SpeechStatistics:
+    """Level and spectrum of the mean voice, from the first seconds of each."""
+    filters = mel_filter_bank()
+    heard = []
+    for voice in voices:
+        samples = voice.samples[: round(_TYPICAL_S * SAMPLE_RATE)].astype(np.float32) / 32768.0
+        heard.append(SpeechStatistics.of(np.concatenate(list(mel_power_blocks([samples], filters)))))
+    return SpeechStatistics(
+        level=np.exp(np.mean([np.log(one.level) for one in heard])),
+        mean=np.mean([one.mean for one in heard], axis=0),
+        weight=np.zeros(()),
+    )
 
 
 def voice_shares(voices: Sequence[VoiceRecordings], formant_share: float) -> np.ndarray:
