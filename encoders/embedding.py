@@ -7,14 +7,18 @@ Silence, closures and the audio-video offset always come from the default encode
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 
+from encoders.errors import SpeechInputError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack, speech_feature_blocks
+from encoders.spectrogram import SAMPLE_RATE, checked_samples
 from encoders.speech import SpeechEncoder
+from encoders.streaming import padded
 
 
 class SpeechEmbedding(Protocol):
@@ -85,6 +89,29 @@ def feature_track(
     return SpeechFeatureTrack(
         np.concatenate([empty, *feature_blocks([samples], encoder, embedding, fps, frame_count)]), fps
     )
+
+
+def samples_for_frames(
+    blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int, minimum: int = 0
+) -> Iterator[np.ndarray]:
+    """What an embedding reads: float32 blocks, followed by silence up to the end of the last frame wanted.
+
+    Args:
+        minimum: samples that there must be in any case.
+
+    Raises:
+        SpeechInputError: fps or frame_count is out of range; or, while iterating, samples are not mono finite floats.
+    """
+    if fps <= 0 or frame_count < 0:
+        raise SpeechInputError(f"expected fps > 0 and frame_count >= 0, got {fps} and {frame_count}")
+    return padded(_checked(blocks), max(minimum, math.ceil(frame_count / fps * SAMPLE_RATE)))
+
+
+def _checked(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    position = 0
+    for block in blocks:
+        yield checked_samples(block, position)
+        position += len(block)
 
 
 def _cut_alike(

@@ -1,0 +1,175 @@
+"""The contrastive step on a person's own clip: a small adapter behind the embedded encoder.
+
+Eight layers of GRU learn little from twenty seconds. The adapter starts from what the embedded encoder hears: a GRU of
+one layer on its embedding and articulatory targets, five frames at a time, is trained against Table 2's lip encoder (at
+a fraction of its width) by SE4Lip's or PASE's own loss. The principal components of what it says stand beside the
+embedded encoder's embedding. All of this is ours; the papers train their encoders once.
+
+Whoever measures it on held-out frames must hold them out of `fit_adapter` too: it sees the lips of every frame given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from encoders.contrastive.encoder_file import encoder_class
+from encoders.contrastive.lip_clips import WINDOW_S, LipClip, LipClipError
+from encoders.contrastive.se4lip import Method, SE4Lip
+from encoders.contrastive.speech_embedding import embedded
+from encoders.contrastive.speech_inputs import RowTiming, windows_at_frames
+from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train, with_prefix
+from encoders.contrastive.windows import ClipWindows
+from encoders.errors import EncoderWeightsError
+from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
+from encoders.streaming import context_chunks
+
+CHUNK_FRAMES = 1000
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """How an adapter is fitted."""
+
+    method: Method = "se4lip"
+    """Whose loss: PASE adds the phones that the embedded encoder hears."""
+    size: int = 64
+    """Columns of the joint space; the lip encoder's width follows it."""
+    columns: int = 16
+    """Principal components that are passed on."""
+    steps: int = 500
+    """Batches: about a minute on two cores."""
+    learning_rate: float = 1e-3
+    """Of Adam. The paper's 5e-5 would take hours of steps."""
+    seed: int = 0
+    """Initial weights and batches."""
+
+
+@dataclass(frozen=True)
+class SpeechAdapter:
+    """A fitted adapter. Arrays are float32; F inputs: embedding and articulatory targets."""
+
+    method: Method
+    speech: nn.Module  # windows [n, W, F] -> [n, size]
+    input_mean: np.ndarray  # [F]
+    input_scale: np.ndarray  # [F] divisor
+    output_mean: np.ndarray  # [size]
+    components: np.ndarray  # [size, columns]
+    fps: Fraction
+
+    def extended(self, speech: SpeechFeatureTrack) -> SpeechFeatureTrack:
+        """The track with the adapter's columns behind its embedding."""
+        empty = np.zeros((0, speech.features.shape[1] + self.components.shape[1]), np.float32)
+        return SpeechFeatureTrack(np.concatenate([empty, *self.extended_blocks([speech.features])]), speech.fps)
+
+    def extended_blocks(self, features: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same for a stream of the embedded encoder's feature rows [m, D] at `fps`, in constant memory.
+
+        Yields:
+            float32 [n, D + columns].
+
+        Raises:
+            EncoderWeightsError: rows of another encoder.
+        """
+        timing = frame_row_timing(self.fps)
+        for chunk in context_chunks(features, CHUNK_FRAMES, timing.window // 2):
+            inputs = adapter_inputs(chunk.rows)
+            if inputs.shape[1] != len(self.input_mean):
+                raise EncoderWeightsError(
+                    f"the adapter takes {len(self.input_mean)} columns of speech features, got {inputs.shape[1]}; "
+                    "use the encoder that it was fitted with"
+                )
+            rows = (inputs - self.input_mean) / self.input_scale
+            windows = windows_at_frames(rows, np.arange(chunk.begin, chunk.end), self.fps, timing)
+            columns = (embedded(self.speech, windows) - self.output_mean) @ self.components
+            own = chunk.rows[chunk.begin : chunk.end]
+            yield np.concatenate([own[:, :-EXTRA_COLUMNS], columns, own[:, -EXTRA_COLUMNS:]], axis=1)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The state for a safetensors file."""
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in _ARRAYS}
+        tensors |= {f"speech.{name}": tensor for name, tensor in self.speech.state_dict().items()}
+        tensors["fps"] = torch.tensor([self.fps.numerator, self.fps.denominator])
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, method: Method, tensors: Mapping[str, Tensor]) -> SpeechAdapter:
+        """Restore an adapter from `to_tensors`; it gives the same columns to the last bit.
+
+        Raises:
+            EncoderWeightsError: tensors are missing or do not belong together.
+        """
+        try:
+            arrays = {name: tensors[name].numpy() for name in _ARRAYS}
+            speech = _untrained(method, len(arrays["input_mean"]), len(arrays["output_mean"])).speech
+            speech.load_state_dict(with_prefix(tensors, "speech."))
+            fps = Fraction(*tensors["fps"].tolist())
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise EncoderWeightsError(f"the speech adapter is incomplete ({error}); fit the avatar again") from error
+        return cls(method=method, speech=speech.eval().requires_grad_(False), fps=fps, **arrays)
+
+
+_ARRAYS = ("input_mean", "input_scale", "output_mean", "components")
+
+
+def fit_adapter(
+    clip: LipClip, speech: SpeechFeatureTrack, config: AdapterConfig
+) -> Generator[TrainingProgress, None, SpeechAdapter]:
+    """Trains an adapter on a person's clip.
+
+    Args:
+        clip: T frames; those with `seen` False are not used.
+        speech: the embedded encoder's features of the same T frames.
+
+    Yields:
+        Progress.
+
+    Returns:
+        The adapter (the generator's value).
+
+    Raises:
+        LipClipError: lengths differ, or too few frames are seen.
+    """
+    if len(clip) != len(speech):
+        raise LipClipError(f"expected features of as many frames as the clip has, {len(clip)}, got {len(speech)}")
+    inputs = adapter_inputs(speech.features)
+    mean, scale = inputs[clip.seen].mean(axis=0), inputs[clip.seen].std(axis=0) + 1e-3
+    rows = ((inputs - mean) / scale).astype(np.float32)
+    windows = ClipWindows(clip, rows, frame_row_timing(clip.fps), speech.phones.argmax(axis=1))
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(config.seed)
+        model = _untrained(config.method, inputs.shape[1], config.size)
+    training = ContrastiveTraining(steps=config.steps, learning_rate=config.learning_rate, seed=config.seed)
+    yield from train(model, [windows], training)
+    said = embedded(model.speech, windows.sounds(windows.frames).numpy())
+    centre = said.mean(axis=0)
+    _, _, directions = np.linalg.svd(said - centre, full_matrices=False)
+    return SpeechAdapter(
+        method=config.method,
+        speech=model.speech.requires_grad_(False),
+        input_mean=mean.astype(np.float32),
+        input_scale=scale.astype(np.float32),
+        output_mean=centre,
+        components=np.ascontiguousarray(directions[: config.columns].T),
+        fps=clip.fps,
+    )
+
+
+def _untrained(method: Method, inputs: int, size: int) -> SE4Lip:
+    return encoder_class(method)(inputs, network="gru", layers=1, size=size)
+
+
+def frame_row_timing(fps: Fraction) -> RowTiming:
+    """Feature rows at video frame times; a window lasts as long as the paper's."""
+    return RowTiming(float(fps), 0.5 / float(fps), 2 * int(WINDOW_S / 2 * fps) + 1)
+
+
+def adapter_inputs(features: np.ndarray) -> np.ndarray:
+    """The columns [n, F] that the adapter reads: embedding and articulatory targets."""
+    track = SpeechFeatureTrack(features, Fraction(1))
+    return np.concatenate([track.embedding, track.articulation], axis=1)

@@ -1,0 +1,47 @@
+"""A trained contrastive encoder as speech features: its embedding at video frame times, of any length of sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import numpy as np
+import torch
+
+from encoders.contrastive.encoder_file import TrainedEncoder
+from encoders.contrastive.speech_inputs import (
+    SPECTROGRAM_TIMING,
+    checked_frame_times,
+    spectrogram_rows,
+    window_blocks,
+)
+
+
+class ContrastiveEmbedding:
+    """Meets `encoders.embedding.SpeechEmbedding`. A row is what Eq. 5 compares with the lips of these five frames."""
+
+    def __init__(self, encoder: TrainedEncoder) -> None:
+        self._encoder = encoder
+
+    @property
+    def name(self) -> str:
+        """se4lip or pase."""
+        return self._encoder.provenance.method
+
+    @property
+    def size(self) -> int:
+        """Columns of a row."""
+        return self._encoder.model.size
+
+    def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
+        """See `SpeechEmbedding.embedding_blocks`; 20 s of spectrogram are held for its normalisation."""
+        padded = checked_frame_times(blocks, fps, frame_count)
+        rows = spectrogram_rows(padded, self._encoder.provenance.config.spectrogram)
+        for windows in window_blocks(rows, SPECTROGRAM_TIMING, fps, frame_count):
+            yield embedded(self._encoder.model.speech, windows)
+
+
+@torch.inference_mode()
+def embedded(speech: torch.nn.Module, windows: np.ndarray) -> np.ndarray:
+    """float32 [n, size] for windows [n, W, D] of rows."""
+    return speech(torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))).numpy()
