@@ -13,6 +13,43 @@ _SILENCE_SAMPLES = 16_000
 """Samples that `padded` adds at a time."""
 
 
+def with_window_means(blocks: Iterable[np.ndarray], window: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every row with the mean of the `window` rows around it.
+
+    The window is centred, except near the ends of the stream, where it is moved inwards so that it keeps its length; a
+    stream shorter than the window has one mean. At most `window` rows and one block are held.
+
+    Args:
+        blocks: arrays [n, D] of consecutive rows, any lengths.
+        window: rows per mean.
+
+    Yields:
+        Pairs (rows [m, D], means [m, D]) that continue one another and cover the stream.
+    """
+    half = window // 2
+    held: np.ndarray | None = None
+    pending = 0  # index in `held` of the first row that was not yielded
+    for block in blocks:
+        held = block if held is None else np.concatenate([held, block])
+        ready = len(held) - window + half + 1  # rows before this one have their whole window in `held`
+        if len(held) >= window and ready > pending:
+            starts = np.maximum(np.arange(pending, ready) - half, 0)
+            yield held[pending:ready], _means(held, starts, window)
+            drop = len(held) - window  # the last windows of the stream reach back this far
+            held, pending = held[drop:], ready - drop
+    if held is not None and pending < len(held):
+        window = min(window, len(held))
+        starts = np.clip(np.arange(pending, len(held)) - half, 0, len(held) - window)
+        yield held[pending:], _means(held, starts, window)
+
+
+def _means(rows: np.ndarray, starts: np.ndarray, window: int) -> np.ndarray:
+    """Means of rows[start : start + window], in float64 so that cutting leaves no trace."""
+    sums = np.zeros((len(rows) + 1, rows.shape[1]))
+    np.cumsum(rows, axis=0, dtype=np.float64, out=sums[1:])
+    return ((sums[starts + window] - sums[starts]) / window).astype(rows.dtype)
+
+
 @dataclass(frozen=True)
 class ContextChunk:
     """A chunk of consecutive rows with context on both sides: the core is rows[begin:end]."""

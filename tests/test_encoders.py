@@ -36,7 +36,7 @@ from encoders.spectrogram import (
     mel_power_blocks,
 )
 from encoders.speech import FRAME_RATE, FUTURE_FRAMES, LOOKAHEAD_S, PAST_FRAMES, PAST_S, SpeechEncoder
-from encoders.streaming import context_chunks
+from encoders.streaming import context_chunks, with_window_means
 
 FPS = Fraction(25)
 
@@ -136,6 +136,20 @@ def test_streamed_mel_power_is_torch_stft_of_the_whole(size: int) -> None:
     streamed = np.concatenate(list(mel_power_blocks(cut(samples, size), filters)))
     assert len(streamed) == len(samples) // HOP_SIZE + 1
     np.testing.assert_allclose(streamed, expected, rtol=1e-3, atol=1e-6 * expected.max())
+
+
+@pytest.mark.parametrize("rows", [1, 30, 200])
+@pytest.mark.parametrize("block", [1, 13, 400])
+def test_window_means_against_direct_sums(rows: int, block: int) -> None:
+    values = np.random.default_rng(0).standard_normal((rows, 3)).astype(np.float32)
+    window = 41
+    found = list(with_window_means(cut(values, block), window))
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in found]), values)
+    means = np.concatenate([part for _, part in found])
+    for row in range(rows):
+        start = int(np.clip(row - window // 2, 0, max(0, rows - window)))
+        expected = values[start : start + window].mean(axis=0)
+        np.testing.assert_allclose(means[row], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])

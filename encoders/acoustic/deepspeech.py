@@ -44,7 +44,8 @@ class DeepSpeechEmbedding:
     def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
         """See `SpeechEmbedding`."""
         samples = samples_for_frames(blocks, fps, frame_count)
-        pieces = context_chunks(samples, CHUNK_S * SAMPLE_RATE, CONTEXT_S * SAMPLE_RATE)
+        context = CONTEXT_S * SAMPLE_RATE
+        pieces = context_chunks(samples, CHUNK_S * SAMPLE_RATE, context, context)
         rows = (
             self.run_graph(graph_inputs(piece.rows))[piece.begin // STRIDE : -(-piece.end // STRIDE)]
             for piece in pieces

@@ -60,8 +60,4 @@ def _log_mel_rows(blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int)
     power = mel_power_blocks(samples_for_frames(blocks, fps, frame_count), mel_filter_bank())
     logarithms = (np.log(block + np.float32(FLOOR)) for block in power)
     window = round(MEAN_S * _RATE)
-    return (rows - means for rows, means, _ in with_window_means(logarithms, window, _equal_weights))
-
-
-def _equal_weights(rows: np.ndarray) -> np.ndarray:
-    return np.ones(len(rows), rows.dtype)
+    return (rows - means for rows, means in with_window_means(logarithms, window))

@@ -43,7 +43,8 @@ class Wav2Vec2Embedding:
     def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
         """See `SpeechEmbedding`."""
         samples = samples_for_frames(blocks, fps, frame_count, minimum=RECEPTIVE_FIELD)
-        pieces = context_chunks(samples, self.chunk_s * SAMPLE_RATE, CONTEXT_S * SAMPLE_RATE)
+        context = CONTEXT_S * SAMPLE_RATE
+        pieces = context_chunks(samples, self.chunk_s * SAMPLE_RATE, context, context)
         rows = (self._encode(piece.rows)[piece.begin // STRIDE : -(-piece.end // STRIDE)] for piece in pieces)
         return at_frame_times(rows, SAMPLE_RATE / STRIDE, _FIRST_ROW_S, fps, frame_count)
 

@@ -77,7 +77,8 @@ class SpeechAdapter:
             EncoderWeightsError: rows of another encoder.
         """
         timing = frame_row_timing(self.fps)
-        for chunk in context_chunks(features, CHUNK_FRAMES, timing.window // 2):
+        reach = timing.window // 2
+        for chunk in context_chunks(features, CHUNK_FRAMES, reach, reach):
             inputs = adapter_inputs(chunk.rows)
             if inputs.shape[1] != len(self.input_mean):
                 raise EncoderWeightsError(

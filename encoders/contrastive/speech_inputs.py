@@ -73,13 +73,9 @@ def spectrogram_rows(blocks: Iterable[np.ndarray], spectrogram: Spectrogram) -> 
     """
     filters = torch.eye(FFT_SIZE // 2 + 1) if spectrogram == "stft" else mel_filter_bank()
     power = mel_power_blocks(blocks, filters)
-    for rows, means, _ in with_window_means(power, round(NORMALISATION_S * ROW_RATE), _equal_weights):
+    for rows, means in with_window_means(power, round(NORMALISATION_S * ROW_RATE)):
         relative = rows / np.maximum(means, QUIETEST)
         yield ((np.log(relative + FLOOR) - _CENTRE) / _SCALE).astype(np.float32)
-
-
-def _equal_weights(rows: np.ndarray) -> np.ndarray:
-    return np.ones(len(rows), rows.dtype)
 
 
 def windows_at_frames(rows: np.ndarray, frames: np.ndarray, fps: Fraction, timing: RowTiming) -> np.ndarray:
