@@ -68,6 +68,52 @@ class EvaluateConfig:
     """How a video is fitted first; an avatar is measured as it is."""
 
 
+@dataclass(frozen=True)
+class TrainEncoderConfig:
+    """How a speech encoder is trained."""
+
+    method: Literal["phones", "se4lip", "pase", "lip-prior"] = "phones"
+    """What to train: phones, the embedded encoder, on speech that this machine's synthesisers speak; se4lip or pase, on
+    the lips in videos; lip-prior, the small map from what the embedded encoder hears to anybody's lips, on videos."""
+    steps: int | None = None
+    """Batches; by default 8000 (phones) or 20000 (se4lip, pase)."""
+    seed: int = 0
+    """Everything random follows from it."""
+    holdout: float = 0.2
+    """Share of every video, at its end, that is not learned from but measured on: 0 to 0.5."""
+    spectrogram: Literal["stft", "mel"] = "stft"
+    """What SE4Lip and PASE hear: 257 linear bins as in the paper, or 80 mel bands."""
+    network: Literal["gru", "cnn"] = "gru"
+    """How they hear it: the paper's recurrent network, or a convolutional one."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where SE4Lip and PASE are trained."""
+
+    def __post_init__(self) -> None:
+        _require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
+        _require("--seed", self.seed, 0, None)
+        if self.steps is not None:
+            _require("--steps", self.steps, 1, None)
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """How the variants of SE4Lip's Table 6 are trained, all alike."""
+
+    steps: int = 300
+    """Batches of each variant; the paper trains far longer."""
+    seed: int = 0
+    """Everything random follows from it."""
+    holdout: float = 0.2
+    """Share of every video, at its end, that is measured on: 0.05 to 0.5."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to train."""
+
+    def __post_init__(self) -> None:
+        _require("--steps", self.steps, 1, None)
+        _require("--seed", self.seed, 0, None)
+        _require("--holdout", self.holdout, 0.05, LARGEST_HOLDOUT)
+
+
 def _require(option: str, value: float, least: float, most: float | None) -> None:
     """
     Raises:

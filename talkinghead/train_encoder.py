@@ -1,47 +1,72 @@
-"""`talkinghead train-encoder`: the embedded encoder from nothing but Debian's packages, or lip encoders from videos.
+"""`talkinghead train-encoder`: the embedded encoder from Debian's speech synthesisers, lip encoders from videos.
 
-    engines' sentences -> encoders.corpus -> encoders.training    -> weights   (phones)
-    videos -> tracked lips and sound      -> encoders.contrastive -> weights   (se4lip, pase)
-                                          -> encoders.lip_prior   -> weights   (lip-prior)
+    phones      sentences -> encoders.corpus -> encoders.training     the embedded default
+    se4lip, pase   videos -> lip clips       -> encoders.contrastive  SE4Lip, PASE
+    lip-prior      videos -> measured lips   -> encoders.lip_prior    from what is heard to how lips move
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 
-from encoders.bundle import save_encoder
+from encoders.bundle import DEFAULT_BUNDLE, save_encoder
+from encoders.contrastive import encoder_file
+from encoders.contrastive.lip_clips import LipClip
+from encoders.contrastive.retrieval import TABLE_6, GridRow, retrieval_scores, split_clip, table_6_row
+from encoders.contrastive.se4lip import EncoderConfig, Method
+from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train
+from encoders.contrastive.windows import ClipWindows
 from encoders.corpus.build import build_corpus
 from encoders.corpus.recording import VoiceRecordings, load_corpus
+from encoders.features import speech_features
+from encoders.lip_prior import fit_lip_prior, save_lip_prior
 from encoders.phones import PHONES
 from encoders.speech import SpeechEncoder
 from encoders.training.figures import held_out_figures, mean_figures
 from encoders.training.phone_training import PhoneTrainer, PhoneTrainingConfig
+from talkinghead.config import AblationConfig, TrainEncoderConfig
+from talkinghead.lip_clips import find_videos, read_lip_clip
+from talkinghead.lip_measurement import in_step, measure_lips
+from talkinghead.manifest import FileRecord
 from talkinghead.progress import Progress
 
 CHECKPOINT_S = 120.0
 
 
-def train_phone_encoder(output: Path, work: Path, config: PhoneTrainingConfig) -> Iterator[Progress]:
-    """Makes the corpus and the embedded encoder; what is there already, speech or training state, is gone on from.
+def work_folder(output: Path) -> Path:
+    """Where a training keeps what it can go on from."""
+    return output.with_name(f".{output.name}.work")
 
-    Args:
-        output: weights to write (safetensors).
-        work: folder for the corpus (1.5 GB) and the training state.
+
+def train_encoder(videos: Path | None, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+    """Trains by any method and writes the weights; a training that was stopped goes on where it was.
 
     Raises:
-        MissingEngineError: a synthesiser, voice or text is not installed.
+        MissingEngineError: a synthesiser, voice or text is not installed (method phones).
         CorpusError: a synthesiser fails, or a file of the corpus is damaged.
+        LipClipError, UserError: the videos cannot be learned from.
     """
+    work = work_folder(output)
+    work.mkdir(parents=True, exist_ok=True)
+    if videos is None:
+        yield from _train_on_phones(output, work, config)
+    elif config.method == "lip-prior":
+        yield from _train_lip_prior(videos, output, config)
+    else:
+        yield from _train_on_lips(videos, output, work, config)
+
+
+def _train_on_phones(output: Path, work: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
     for event in build_corpus(work / "corpus"):
         yield Progress("speaking", event.done, event.total, f"{event.voice.engine} {event.voice.name}")
     voices = load_corpus(work / "corpus")
-    trainer = PhoneTrainer(voices, config)
+    training = PhoneTrainingConfig(seed=config.seed)
+    trainer = PhoneTrainer(voices, replace(training, steps=config.steps or training.steps))
     state = work / "training.safetensors"
     if state.exists():
         trainer.restore(state)
@@ -55,14 +80,14 @@ def train_phone_encoder(output: Path, work: Path, config: PhoneTrainingConfig) -
     trainer.save(state)
     yield Progress("measuring", 0, 1)
     encoder = trainer.result()
-    save_encoder(encoder, output, provenance(encoder, voices, config))
+    save_encoder(encoder, output, phone_provenance(encoder, voices, trainer.config))
     yield Progress("measuring", 1, 1)
 
 
-def provenance(
+def phone_provenance(
     encoder: SpeechEncoder, voices: Sequence[VoiceRecordings], config: PhoneTrainingConfig
 ) -> dict[str, str]:
-    """What the weights were trained on and what they know of voices they never heard."""
+    """What the weights were trained on, and what they know of voices they never heard."""
     trained = [voice for voice in voices if not voice.held_out]
     figures = held_out_figures(voices, encoder)
     rounded = [
@@ -70,16 +95,88 @@ def provenance(
         for one in (*figures, mean_figures(figures))
     ]
     return {
-        "name": "synthetic-phones",
+        "name": DEFAULT_BUNDLE.name,
         "training_data": "synthetic speech only, with the synthesisers' own phone timing",
-        "engines": " ".join(sorted({voice.engine for voice in trained})),
-        "voices": " ".join(sorted(voice.voice for voice in trained)),
+        "voices": json.dumps([f"{voice.engine} {voice.voice}" for voice in trained]),
         "languages": " ".join(sorted({voice.language for voice in trained})),
-        "engine_licences": json.dumps({voice.voice: voice.licence for voice in voices}),
-        "hours": f"{sum(len(voice.samples) for voice in trained) / 16000 / 3600:.1f}",
+        "engine_licences": json.dumps({f"{voice.engine} {voice.voice}": voice.licence for voice in voices}),
+        "hours": f"{sum(voice.seconds for voice in trained) / 3600:.1f}",
         "held_out": json.dumps(rounded),
         "phones": " ".join(PHONES),
         "parameters": str(sum(parameter.numel() for parameter in encoder.parameters())),
         "training": json.dumps(asdict(config)),
-        "licence": "Apache-2.0",
+        "licence": DEFAULT_BUNDLE.licence,
     }
+
+
+def _train_lip_prior(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+    encoder = DEFAULT_BUNDLE.load()
+    paths = find_videos(videos)
+    people = []
+    for done, path in enumerate(paths):
+        yield Progress("measuring lips", done, len(paths), path.name)
+        people.append(measure_lips(path, encoder, 1.0 - config.holdout))
+    prior = fit_lip_prior(in_step(people))
+    provenance = {
+        "clips": json.dumps([FileRecord.of(path).sha256 for path in paths]),
+        "seconds": f"{sum(lips.seen.sum() / lips.fps for lips in people):.1f}",
+        "holdout": str(config.holdout),
+        "encoder": DEFAULT_BUNDLE.name,
+    }
+    save_lip_prior(prior, output, provenance)
+    yield Progress("measuring lips", len(paths), len(paths))
+
+
+def _train_on_lips(videos: Path, output: Path, work: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+    clips = yield from _read_clips(videos)
+    parts = [split_clip(clip, config.holdout) for clip in clips]
+    fitted, held_out = ([side for side in sides if len(side)] for sides in zip(*parts, strict=True))
+    method: Method = "pase" if config.method == "pase" else "se4lip"
+    network = EncoderConfig(config.spectrogram, config.network)
+    training = ContrastiveTraining(seed=config.seed, device=config.device)
+    training = replace(training, steps=config.steps or training.steps)
+    model = encoder_file.build_encoder(method, network, config.seed)
+    windows = [_windows(clip, network, method) for clip in fitted]
+    for event in train(model, windows, training, work / "training.safetensors"):
+        yield _progress("training", event)
+    scores = retrieval_scores(model, [_windows(clip, network, "se4lip") for clip in held_out]) if held_out else None
+    provenance = encoder_file.Provenance.of(model, network, fitted, training, scores)
+    encoder_file.save_encoder(encoder_file.TrainedEncoder(model, provenance), output)
+
+
+def table_6(videos: Path, config: AblationConfig) -> Generator[Progress, None, list[GridRow]]:
+    """SE4Lip's Table 6 on a folder of videos: every variant with the same schedule, seed and windows.
+
+    Raises:
+        LipClipError, UserError: the videos cannot be learned from.
+    """
+    clips = yield from _read_clips(videos)
+    training = ContrastiveTraining(steps=config.steps, seed=config.seed, device=config.device)
+    rows = []
+    for variant in TABLE_6:
+        for event in table_6_row(variant, clips, training, config.holdout):
+            if isinstance(event, GridRow):
+                rows.append(event)
+            else:
+                yield _progress(f"{variant.spectrogram} + {variant.network}", event)
+    return rows
+
+
+def _read_clips(videos: Path) -> Generator[Progress, None, list[LipClip]]:
+    clips = []
+    for video in find_videos(videos):
+        clips.append((yield from read_lip_clip(video)))
+    return clips
+
+
+def _windows(clip: LipClip, network: EncoderConfig, method: Method) -> ClipWindows:
+    """PASE learns from phones too: those that the embedded encoder hears."""
+    phones = None
+    if method == "pase":
+        encoder = DEFAULT_BUNDLE.load()
+        phones = speech_features(clip.samples, encoder, clip.fps, len(clip)).phones.argmax(axis=1)
+    return ClipWindows.of_spectrogram(clip, network.spectrogram, phones)
+
+
+def _progress(stage: str, event: TrainingProgress) -> Progress:
+    return Progress(stage, event.step, event.steps, f"loss {event.loss:.3f}, pairs {event.accuracy:.2f}")
