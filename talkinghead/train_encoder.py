@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from encoders.lip_prior import fit_lip_prior, save_lip_prior
 
 from encoders.bundle import DEFAULT_BUNDLE, save_encoder
 from encoders.contrastive import encoder_file
@@ -24,7 +25,6 @@ from encoders.contrastive.windows import ClipWindows
 from encoders.corpus.build import build_corpus
 from encoders.corpus.recording import VoiceRecordings, load_corpus
 from encoders.features import speech_features
-from encoders.lip_prior import fit_lip_prior, save_lip_prior
 from encoders.phones import PHONES
 from encoders.speech import SpeechEncoder
 from encoders.training.figures import held_out_figures, mean_figures
@@ -130,16 +130,19 @@ def _train_lip_prior(videos: Path, output: Path, config: TrainEncoderConfig) -> 
 def _train_on_lips(videos: Path, output: Path, work: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
     clips = yield from _read_clips(videos)
     parts = [split_clip(clip, config.holdout) for clip in clips]
-    fitted, held_out = ([side for side in sides if len(side)] for sides in zip(*parts, strict=True))
+    fitted, held_out = zip(*parts, strict=True)
     method: Method = "pase" if config.method == "pase" else "se4lip"
     network = EncoderConfig(config.spectrogram, config.network)
     training = ContrastiveTraining(seed=config.seed, device=config.device)
     training = replace(training, steps=config.steps or training.steps)
     model = encoder_file.build_encoder(method, network, config.seed)
-    windows = [_windows(clip, network, method) for clip in fitted]
+    windows, unheard = ([_windows(clip, network, method) for clip in side] for side in (fitted, held_out))
+    measured = config.holdout > 0
+    if measured:
+        retrieval_scores(model, unheard)  # too short a video is told before the training, not after it
     for event in train(model, windows, training, work / "training.safetensors"):
         yield _progress("training", event)
-    scores = retrieval_scores(model, [_windows(clip, network, "se4lip") for clip in held_out]) if held_out else None
+    scores = retrieval_scores(model, unheard) if measured else None
     provenance = encoder_file.Provenance.of(model, network, fitted, training, scores)
     encoder_file.save_encoder(encoder_file.TrainedEncoder(model, provenance), output)
 
