@@ -129,12 +129,12 @@ class TestFrameLabels:
         labels = timing.frame_labels(utterance(("n", 0.08), ("ʔ", 0.16), ("a", 0.4)), "ipa", "")
         assert runs(labels) == [("n", 10), ("a", 40)]
 
-    def test_a_stop_of_espeak_begins_at_its_closure(self) -> None:
-        late = utterance(("a", 0.2), ("t", 0.3), ("a", 0.4), ("b", 0.5), ("a", 0.6))
+    def test_a_vowel_of_espeak_begins_at_the_release(self) -> None:
+        late = utterance(("a", 0.2), ("n", 0.3), ("a", 0.4), ("b", 0.5), ("a", 0.6))
         labels = timing.frame_labels(late, "ipa", "espeak")
         ends = np.cumsum([length for _, length in runs(labels)])
-        assert [phone for phone, _ in runs(labels)] == ["a", "t", "a", "b", "a"]
-        assert np.abs(ends / timing.LABEL_RATE - [0.158, 0.298, 0.402, 0.48, 0.6]).max() <= 1 / timing.LABEL_RATE
+        assert [phone for phone, _ in runs(labels)] == ["a", "n", "a", "b", "a"]
+        assert np.abs(ends / timing.LABEL_RATE - [0.2, 0.28, 0.402, 0.48, 0.6]).max() <= 1 / timing.LABEL_RATE
 
     @given(
         symbols=st.lists(st.tuples(WORLD_PHONES, st.floats(0.0, 0.3)), min_size=1, max_size=12),
@@ -150,8 +150,8 @@ class TestFrameLabels:
         assert all(phone in remaining for phone, _ in runs(labels)), "phones come in the order of the segments"
 
     def test_shifted_boundaries_keep_half_of_each_segment(self) -> None:
-        labels = timing.frame_labels(utterance(("a", 0.04), ("t", 0.08), ("a", 0.4)), "ipa", "espeak")
-        assert runs(labels)[0] == ("a", 3)  # 42 ms earlier would leave nothing
+        labels = timing.frame_labels(utterance(("t", 0.016), ("s", 0.4)), "ipa", "espeak")
+        assert runs(labels)[0] == ("t", 1)  # 40 ms earlier would leave nothing
 
     def test_every_voice_has_measured_boundaries(self) -> None:
         for voice in voices.VOICES:
@@ -159,6 +159,49 @@ class TestFrameLabels:
             for row in rows:
                 shifts = timing.boundary_shifts_s(row)
                 assert all(abs(shift) <= 0.05 for shift in shifts.values()), row
+
+
+class TestEspeakEvents:
+    RATE = 22050
+
+    def sound(self, *parts: tuple[float, bool]) -> np.ndarray:
+        """Noise (True) and silence (False) of the given durations [s]."""
+        generator = np.random.default_rng(0)
+        pieces = [generator.normal(0.0, 3000.0 * loud, round(duration * self.RATE)) for duration, loud in parts]
+        return np.concatenate(pieces).astype(np.int16)
+
+    def segments(self, sound: np.ndarray, *events: tuple[float, str]) -> list[tuple[str, float]]:
+        reported = [(round(start * self.RATE), symbol) for start, symbol in events]
+        found = espeak.timed_segments(reported, sound, self.RATE)
+        assert found[-1].end_s == pytest.approx(len(sound) / self.RATE)
+        return [(segment.symbol, segment.end_s) for segment in found]
+
+    @pytest.mark.parametrize("closure", [0.04, 0.08, 0.2])
+    def test_a_voiceless_stop_begins_with_its_silence(self, closure: float) -> None:
+        sound = self.sound((0.3, True), (closure, False), (0.3, True))
+        burst = 0.3 + closure
+        found = self.segments(sound, (0.0, "a"), (burst, "t"), (burst + 0.05, "a"))
+        assert [symbol for symbol, _ in found] == ["", "a", "t", "a"]
+        assert found[1][1] == pytest.approx(0.3, abs=0.006)
+        assert found[2][1] == pytest.approx(burst + 0.05, abs=0.001)
+
+    def test_a_stop_without_silence_has_the_common_closure(self) -> None:
+        found = self.segments(self.sound((0.6, True)), (0.0, "a"), (0.3, "k"), (0.35, "a"))
+        assert found[1][1] == pytest.approx(0.3 - 0.042, abs=0.001)
+
+    def test_a_pause_stays_a_pause(self) -> None:
+        sound = self.sound((0.3, True), (0.4, False), (0.3, True))
+        found = self.segments(sound, (0.0, "a"), (0.3, ""), (0.7, "t"), (0.75, "a"))
+        assert found[2] == ("", pytest.approx(0.7 - 0.042, abs=0.001))
+
+    def test_a_voiced_stop_is_left_where_it_is(self) -> None:
+        sound = self.sound((0.3, True), (0.08, False), (0.3, True))
+        assert self.segments(sound, (0.0, "a"), (0.3, "b"), (0.45, "a"))[1][1] == pytest.approx(0.3, abs=0.001)
+
+    @pytest.mark.parametrize(("before", "named"), [("i", "j"), ("ɪ", "j"), ("p", "ʲ")])
+    def test_a_sound_without_a_name_is_no_pause(self, before: str, named: str) -> None:
+        found = self.segments(self.sound((0.6, True)), (0.1, before), (0.3, ""), (0.35, "a"))
+        assert found[2][0] == named
 
 
 class TestVoices:

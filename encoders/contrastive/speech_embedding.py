@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -17,28 +18,28 @@ from encoders.contrastive.speech_inputs import (
 )
 
 
+@dataclass(frozen=True)
 class ContrastiveEmbedding:
     """Meets `encoders.embedding.SpeechEmbedding`. A row is what Eq. 5 compares with the lips of these five frames."""
 
-    def __init__(self, encoder: TrainedEncoder) -> None:
-        self._encoder = encoder
+    encoder: TrainedEncoder
 
     @property
     def name(self) -> str:
         """se4lip or pase."""
-        return self._encoder.provenance.method
+        return self.encoder.provenance.method
 
     @property
     def size(self) -> int:
         """Columns of a row."""
-        return self._encoder.model.size
+        return self.encoder.model.size
 
     def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
         """See `SpeechEmbedding.embedding_blocks`; 20 s of spectrogram are held for its normalisation."""
         padded = checked_frame_times(blocks, fps, frame_count)
-        rows = spectrogram_rows(padded, self._encoder.provenance.config.spectrogram)
+        rows = spectrogram_rows(padded, self.encoder.provenance.config.spectrogram)
         for windows in window_blocks(rows, SPECTROGRAM_TIMING, fps, frame_count):
-            yield embedded(self._encoder.model.speech, windows)
+            yield embedded(self.encoder.model.speech, windows)
 
 
 @torch.inference_mode()

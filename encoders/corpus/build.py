@@ -111,7 +111,8 @@ def build_corpus(folder: Path, recipe: CorpusRecipe = CorpusRecipe()) -> Iterato
 
 
 def _recipe_id(recipe: CorpusRecipe, voice: Voice, codecs: tuple[Codec, ...]) -> str:
-    parts = (_VERSION, recipe.seed, recipe.scale, recipe.codec_share, asdict(voice), [codec.name for codec in codecs])
+    spoken = {name: value for name, value in asdict(voice).items() if name not in ("package", "licence")}
+    parts = (_VERSION, recipe.seed, recipe.scale, recipe.codec_share, spoken, [codec.name for codec in codecs])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -33,6 +33,9 @@ _SENTENCES_PER_CALL = 32
 # name, as pauses have none. The transition is counted to the sound after it, as the mark of a palatalised consonant is.
 _GLIDES_AFTER = ("i", "ɪ")  # noqa: RUF001
 _TRANSITION = "ʲ"
+_VOICELESS_STOPS = ("p", "t", "k", "c", "q", "ʈ")
+_CLOSURE_S = 0.042
+_WINDOW_S = 0.01
 _QUIET_POWER = 10.0**-3
 
 
@@ -153,22 +156,49 @@ class _Engine:
         if not self._pcm or len(self._events) < 3:
             return None
         pcm = np.concatenate(self._pcm)
-        starts = [sample for sample, _ in self._events] + [len(pcm)]
-        segments = [Segment("", starts[0] / self._rate)]
-        for (start, symbol), end in zip(self._events, starts[1:], strict=True):
-            if symbol == "" and self._is_voiced(pcm, start, end):
-                symbol = "j" if segments[-1].symbol.startswith(_GLIDES_AFTER) else _TRANSITION
-            segments.append(Segment(symbol, max(end / self._rate, segments[-1].end_s)))
-        return Utterance(at_sample_rate(pcm, self._rate), tuple(segments), request.language)
+        segments = timed_segments(self._events, pcm, self._rate)
+        return Utterance(at_sample_rate(pcm, self._rate), segments, request.language)
 
-    def _is_voiced(self, pcm: np.ndarray, start: int, end: int) -> bool:
-        """Whether no 10 ms of a segment are quiet, compared with the whole sentence."""
-        window = self._rate // 100
-        if end - start < window:
-            return False
-        power = np.square(pcm.astype(np.float64))
-        moving = np.convolve(power[start:end], np.ones(window) / window, "valid")
-        return bool(moving.min() > _QUIET_POWER * power.mean())
+
+def timed_segments(events: list[tuple[int, str]], pcm: np.ndarray, rate: int) -> tuple[Segment, ...]:
+    """What was said when.
+
+    Sounds that the library leaves without a name get one, and voiceless stops, which it reports at their burst, begin
+    at their closure.
+
+    Args:
+        events: sample and IPA name of each reported phoneme, in order.
+        pcm: int16 [n], the sentence.
+        rate: samples per second.
+    """
+    window = round(_WINDOW_S * rate)
+    power = np.convolve(np.square(pcm.astype(np.float64)), np.ones(window) / window, "same")
+    quiet = power < _QUIET_POWER * power.mean()
+    starts = [0] + [sample for sample, _ in events] + [len(pcm)]
+    symbols = [""] + [symbol for _, symbol in events]
+    for index in range(1, len(symbols)):
+        start, end = starts[index : index + 2]
+        before = symbols[index - 1]
+        if symbols[index] == "" and end - start > 2 * window and not quiet[start:end].any():
+            symbols[index] = "j" if before.startswith(_GLIDES_AFTER) else _TRANSITION
+        elif symbols[index].startswith(_VOICELESS_STOPS):
+            earlier = starts[index - 1]
+            starts[index] = earlier + _closure_start(quiet[earlier:start], window, rate, after_pause=before == "")
+    ends = np.maximum.accumulate(starts[1:]) / rate
+    return tuple(Segment(symbol, float(end)) for symbol, end in zip(symbols, ends, strict=True))
+
+
+def _closure_start(quiet: np.ndarray, window: int, rate: int, after_pause: bool) -> int:
+    """Where in the segment before a burst (whether each of its samples is quiet) the mouth closes.
+
+    That is where the silence before the burst begins: 42 ms before it in most voices, 200 ms in a geminate. Where no
+    silence can be told, after a pause or under an echo, the common value is taken.
+    """
+    loud = np.flatnonzero(~quiet[: len(quiet) - window])
+    silence = len(quiet) - int(loud[-1]) if len(loud) else 0
+    if after_pause or silence < 2 * window:
+        return max(len(quiet) - round(_CLOSURE_S * rate), len(quiet) // 2)
+    return int(loud[-1]) - window // 2  # the power's window reaches half its length into the silence
 
 
 @lru_cache(maxsize=1)
