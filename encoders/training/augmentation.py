@@ -38,7 +38,7 @@ class AugmentationConfig:
     """Share that is heard in a room."""
     reverberation_s: tuple[float, float] = (0.05, 0.5)
     """Time in which the room's sound decays by 60 dB."""
-    noise_db: tuple[float, float] = (3.0, 45.0)
+    noise_db: tuple[float, float] = (5.0, 50.0)
     """Signal-to-noise ratio of coloured noise."""
     babble: float = 0.25
     """Share with other talkers in the background."""
@@ -46,14 +46,14 @@ class AugmentationConfig:
     pause: float = 0.15
     """Share in which a stretch of up to 1.5 s holds no speech, only the noise."""
     level_db: tuple[float, float] = (-30.0, 0.0)
-    equaliser: float = 2.0
+    equaliser: float = 1.5
     """Largest gain of the random equaliser, nepers of power."""
-    band_limited: float = 0.25
+    band_limited: float = 0.2
     """Share without the upper mel bands."""
     statistics: float = 0.3
     """Standard deviation of the error of the running mean at the crop's beginning, nepers."""
-    masked_bands: float = 0.3
-    masked_frames: float = 0.3
+    masked_bands: float = 0.2
+    masked_frames: float = 0.2
     """Shares with masked bands and frames (SpecAugment, Park et al. 2019)."""
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from fractions import Fraction
 
 import numpy as np
 
 from encoders.corpus.recording import VoiceRecordings
 from encoders.features import CHUNK_S, SpeechFeatureTrack, encoded_blocks
 from encoders.phones import PHONES, VISEMES
-from encoders.spectrogram import HOP_SIZE, SAMPLE_RATE
 from encoders.speech import FRAME_RATE, STRIDE, SpeechEncoder
 from encoders.training.articulation import articulatory_trajectory
 
@@ -19,7 +19,7 @@ _VISEME_OF = np.array([next(i for i, group in enumerate(VISEMES.values()) if pho
 
 @dataclass(frozen=True)
 class VoiceFigures:
-    """Of one held-out voice, over encoder frames (62.5 per second)."""
+    """Of one held-out voice, over encoder frames (62.5 per second) of utterances that no codec has touched."""
 
     voice: str
     engine: str
@@ -29,30 +29,26 @@ class VoiceFigures:
     aperture_r: float  # Pearson's r between the articulatory head and the targets of the true phones
     width_r: float
     closure_f1: float  # frames of /p b m/: harmonic mean of precision and recall
+    coded_phone_accuracy: float  # phone accuracy of the utterances that went through opus, mp3, AMR or GSM
 
 
-def held_out_figures(
-    voices: Sequence[VoiceRecordings], encoder: SpeechEncoder, seconds: float = 600.0
-) -> tuple[VoiceFigures, ...]:
-    """Figures of every held-out voice, from its first `seconds`, through the product's own feature path."""
-    return tuple(_figures(voice, encoder, seconds) for voice in voices if voice.held_out)
+def held_out_figures(voices: Sequence[VoiceRecordings], encoder: SpeechEncoder) -> tuple[VoiceFigures, ...]:
+    """Figures of every held-out voice, through the product's own feature path."""
+    return tuple(_figures(voice, encoder) for voice in voices if voice.held_out)
 
 
 def mean_figures(figures: Sequence[VoiceFigures]) -> VoiceFigures:
     """The mean over voices, each counting the same."""
-    names = ("phone_accuracy", "viseme_accuracy", "aperture_r", "width_r", "closure_f1")
+    names = [item.name for item in fields(VoiceFigures) if item.name not in ("voice", "engine", "minutes")]
     means = {name: float(np.mean([getattr(one, name) for one in figures])) for name in names}
-    return VoiceFigures("mean", "", sum(one.minutes for one in figures), **means)
+    return VoiceFigures("mean", "all", sum(one.minutes for one in figures), **means)
 
 
-def _figures(voice: VoiceRecordings, encoder: SpeechEncoder, seconds: float) -> VoiceFigures:
-    frames = min(len(voice.phones), round(seconds * SAMPLE_RATE / HOP_SIZE)) // STRIDE * STRIDE
-    samples = voice.samples[: frames * HOP_SIZE].astype(np.float32) / 32768.0
-    phones = np.asarray(voice.phones[:frames])
+def _figures(voice: VoiceRecordings, encoder: SpeechEncoder) -> VoiceFigures:
+    phones, heard = _heard(voice, voice.codecs == 0, encoder)
+    coded_phones, coded = _heard(voice, voice.codecs > 0, encoder)
     targets = articulatory_trajectory(phones)[::STRIDE]
     phones = phones[::STRIDE]
-    rows = np.concatenate(list(encoded_blocks([samples], encoder, CHUNK_S)))[: len(phones)]
-    heard = SpeechFeatureTrack(rows, FRAME_RATE)
     closed, heard_closed = targets[:, 2] > 0.5, heard.articulation[:, 2] > 0.5
     return VoiceFigures(
         voice=voice.voice,
@@ -63,4 +59,16 @@ def _figures(voice: VoiceRecordings, encoder: SpeechEncoder, seconds: float) -> 
         aperture_r=float(np.corrcoef(heard.articulation[:, 0], targets[:, 0])[0, 1]),
         width_r=float(np.corrcoef(heard.articulation[:, 1], targets[:, 1])[0, 1]),
         closure_f1=float(2 * (closed & heard_closed).sum() / max(1, closed.sum() + heard_closed.sum())),
+        coded_phone_accuracy=float((coded.phones.argmax(axis=1) == coded_phones[::STRIDE]).mean()),
     )
+
+
+def _heard(
+    voice: VoiceRecordings, chosen: np.ndarray, encoder: SpeechEncoder
+) -> tuple[np.ndarray, SpeechFeatureTrack]:
+    """True phones [T], one per spectrogram frame, and what the encoder hears, of the chosen utterances in a row."""
+    spoken = [utterance for utterance, use in zip(voice.utterances(), chosen, strict=True) if use]
+    samples = np.concatenate([np.zeros(0, np.int16), *(sound for sound, _ in spoken)]).astype(np.float32) / 32768.0
+    phones = np.concatenate([np.zeros(0, np.uint8), *(labels for _, labels in spoken)])
+    rows = np.concatenate(list(encoded_blocks([samples], encoder, CHUNK_S)))
+    return phones, SpeechFeatureTrack(rows[: -(-len(phones) // STRIDE)], Fraction(FRAME_RATE))
