@@ -1,8 +1,9 @@
-"""Audio-video offset of a clip: what the articulatory head hears against how the lips are seen to move.
+"""Audio-video offset of a clip: how lips should move by the sound against how they are seen to move.
 
 SyncNet (Chung and Zisserman 2016) finds the offset at which learned audio and video embeddings agree best. Here both
-sides have names instead: lip aperture and width predicted from the sound, lip opening and width measured in the
-picture; the offset is the shift of highest correlation, found without fitting anything to the person.
+sides have names instead: opening and width of the mouth, predicted from the sound by the generic lip prior (or by the
+articulatory head alone, while there is no prior), and measured in the picture. The offset is the shift of highest
+correlation, found without fitting anything to the person.
 """
 
 from __future__ import annotations
@@ -10,17 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
-from encoders.errors import SpeechInputError
 from encoders.features import SpeechFeatureTrack
+from encoders.lip_prior import LipPrior
+from encoders.measured_lips import MeasuredLips, without_trend
 
 SEARCH_S = 0.4
 """Largest offset that is looked for, seconds."""
-TREND_S = 2.0
-"""Slower changes than this are posture, not speech."""
-MINIMUM_S = 3.0
-"""Seconds with a face that an estimate needs."""
 PEAK_S = 0.1
 """Correlations this near the best belong to the same peak."""
 HEAD_DELAY_S = 0.02
@@ -43,49 +40,35 @@ class AudioVideoOffset:
         return self.correlation >= RELIABLE_CORRELATION and self.margin >= RELIABLE_MARGIN
 
 
-def estimate_offset(speech: SpeechFeatureTrack, opening: np.ndarray, width: np.ndarray) -> AudioVideoOffset:
+def estimate_offset(
+    speech: SpeechFeatureTrack, opening: np.ndarray, width: np.ndarray, prior: LipPrior | None = None
+) -> AudioVideoOffset:
     """Offset between a clip's sound and its lips, to a fraction of a frame.
 
     Args:
         speech: features of the clip's own sound, T frames.
         opening, width: [T] measured inner-lip distance and distance between the mouth corners, any units. Frames
             without a face are NaN.
+        prior: how lips move to speech. Without one the articulatory targets are compared, which agree less.
 
     Raises:
-        SpeechInputError: lengths differ, or a face is seen for less than MINIMUM_S.
+        SpeechInputError: lengths differ, or a face is seen for less than measured_lips.MINIMUM_S.
     """
-    if not len(speech) == len(opening) == len(width):
-        raise SpeechInputError(
-            "expected speech features, opening and width of one length, "
-            f"got {len(speech)}, {len(opening)} and {len(width)}"
-        )
-    fps = float(speech.fps)
-    seen = np.isfinite(opening) & np.isfinite(width)
-    if seen.sum() < MINIMUM_S * fps:
-        raise SpeechInputError(
-            f"expected {MINIMUM_S:g} s with a face to measure the audio-video offset, got {seen.sum() / fps:.1f} s"
-        )
-    heard = [_without_trend(column, fps) for column in speech.articulation[:, :2].T]
-    lips = [_without_trend(_filled(column, seen), fps) for column in (opening, width)]
-    largest = round(SEARCH_S * fps)
+    lips = MeasuredLips(speech, opening, width)
+    seen = lips.motion()
+    heard = without_trend(speech.articulation[:, :2] if prior is None else prior.predict(speech), lips.fps)
+    largest = round(SEARCH_S * lips.fps)
     lags = np.arange(-largest, largest + 1)
-    scores = np.array([np.mean([_correlation_at(h, m, lag) for h, m in zip(heard, lips, strict=True)]) for lag in lags])
+    scores = np.array(
+        [np.mean([_correlation_at(h, s, lag) for h, s in zip(heard.T, seen.T, strict=True)]) for lag in lags]
+    )
     best = int(np.argmax(scores))
-    elsewhere = np.abs(lags - lags[best]) > PEAK_S * fps
+    elsewhere = np.abs(lags - lags[best]) > PEAK_S * lips.fps
     return AudioVideoOffset(
-        frames=float(lags[best]) + _parabola_peak(scores, best) + HEAD_DELAY_S * fps,
+        frames=float(lags[best]) + _parabola_peak(scores, best) + HEAD_DELAY_S * lips.fps,
         correlation=float(scores[best]),
         margin=float(scores[best] - scores[elsewhere].max()),
     )
-
-
-def _filled(series: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    frames = np.arange(len(series))
-    return np.interp(frames, frames[seen], series[seen])
-
-
-def _without_trend(series: np.ndarray, fps: float) -> np.ndarray:
-    return series - uniform_filter1d(series.astype(np.float64), round(TREND_S * fps) | 1, mode="nearest")
 
 
 def _correlation_at(heard: np.ndarray, seen: np.ndarray, lag: int) -> float:

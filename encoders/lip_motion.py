@@ -1,10 +1,12 @@
 """From speech features to a lip-motion code: a low-capacity regression fitted on the person's own clip.
 
-A clip of 20 s holds a few hundred frames. The map is therefore a kernel regression over a short window of embedding and
-articulatory targets: its linear part extrapolates to any speech, its local part remembers how this person says what was
-heard before. Smiles and head-pose errors drift over a second or so and cannot be heard; they are modelled as coloured
-noise, or the regression would spend its capacity on them. Hyper-parameters were chosen by blocked cross-validation
-inside the first 80 % of six clips of different people; the optimum is flat.
+A clip of 20 s holds a few hundred frames. The map is therefore a Gaussian process of three parts: the generic prior's
+opening and width, mapped linearly to this person's codes (two numbers a frame: a few seconds determine the map); a
+linear map of a short window of embedding and articulatory targets, which extrapolates to any speech; and a local part,
+which remembers how this person says what was heard before. Smiles and head-pose errors drift over a second or so and
+cannot be heard; they are modelled as coloured noise, or the regression would spend its capacity on them.
+Hyper-parameters were chosen by blocked cross-validation inside the first 80 % of six clips of different people, with
+priors learned on the five others; the optimum is flat.
 """
 
 from __future__ import annotations
@@ -20,17 +22,15 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from encoders.drift_regression import DriftRegressionSettings, cross_validated, kernel, regression_weights
 from encoders.errors import LipMotionFitError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
+from encoders.lip_calibration import closed_mouth, opening_gain, stacking_shares
+from encoders.lip_prior import LipPrior, context_frames, load_lip_prior
 from encoders.phones import ARTICULATORS
 from encoders.streaming import ContextChunk, context_chunks
 
 MINIMUM_FRAMES = 25
 CHUNK_FRAMES = 1000
-CLOSED_SHARE = 0.05
-"""Share of the fitted frames, those with the smallest mouth opening, whose mean opening is that of the closed mouth."""
-SHRINKAGE = 0.5
-"""How far each predicted code is scaled to its cross-validated regression slope, in [0, 1]: what cannot be heard stays
-near its mean. The slope of a short clip is itself uncertain, hence not all the way."""
 _WINDOW_DEVIATIONS = 3.0
+_NO_WEIGHT = 1e-12  # keeps divisors finite
 _SILENT, _SPEAKING = 0.3, 0.7  # voice activity below and above which a frame is certain
 
 
@@ -43,14 +43,14 @@ class LipMotionSettings:
     window_s: float = 0.048
     """Standard deviation of the Gaussian window over neighbouring frames, seconds."""
     articulation: float = 0.6
-    """Weight of the articulatory targets in the kernel, relative to the embedding's."""
+    """Weight of the articulatory targets in the kernel, relative to the embedding's; 0 leaves the embedding alone."""
+    prior: float = 1.0
+    """Variance that the generic lip prior explains, on the scale of the kernel's; 0 leaves the prior out."""
     amplitude: float = 1.2
     """Spread of the mouth opening, relative to the real one, that predictions are raised to in cross-validation; on
     later speech about 0.6 of it is left (anchor clip: 0.73 at 1.2), at no cost in landmark distance."""
     maximum_gain: float = 2.0
     """Largest factor by which the predicted opening is raised."""
-    minimum_correlation: float = 0.2
-    """Cross-validated correlation under which the opening is not raised: a louder guess is no better."""
     closure: float = 0.5
     """How far the mouth is drawn to its closed shape where the encoder hears a /p b m/ closure, in [0, 1]."""
     maximum_frames: int = 1500
@@ -69,9 +69,11 @@ class LipMotionPredictor:
     feature_scale: np.ndarray  # [F] divisor that gives every group its weight and windows unit mean square norm
     support: np.ndarray  # [N, W * F] weighted windows of the fitted frames
     weights: np.ndarray  # [N, K]
-    code_mean: np.ndarray  # [K]
+    prior_map: np.ndarray  # [2, K] change of code per unit of the prior's opening and width
+    code_offset: np.ndarray  # [K]
     code_range: np.ndarray  # [2, K] smallest and largest code fitted: predictions stay within
     closed_code: np.ndarray  # [K] the mouth in silence
+    prior: LipPrior | None  # None when settings.prior is 0
     fps: Fraction
     settings: LipMotionSettings
 
@@ -82,6 +84,7 @@ class LipMotionPredictor:
         codes: np.ndarray,
         opening: np.ndarray,
         settings: LipMotionSettings | None = None,
+        prior: LipPrior | None = None,
     ) -> LipMotionPredictor:
         """Fit on a person's own clip.
 
@@ -89,31 +92,34 @@ class LipMotionPredictor:
             speech: T frames.
             codes: [T, K] lip-motion codes. Frames that hold a NaN (no face, or held out) are not used.
             opening: [T] mouth opening in any unit: its spread sets the gain, its smallest values the closed mouth.
+            prior: the shipped one when none is given. Not used when settings.prior is 0.
 
         Raises:
             LipMotionFitError: lengths differ, or fewer than MINIMUM_FRAMES frames can be used.
+            EncoderWeightsError: the shipped prior cannot be read.
         """
         settings = settings or LipMotionSettings()
+        prior = (prior or load_lip_prior()) if settings.prior > 0 else None
         used = _usable_frames(speech, codes, opening, settings.maximum_frames)
         mean, scale = _normalisation(speech, used, settings.articulation)
         windows = _windows(_inputs(speech.features), mean, scale, settings.window_s, speech.fps)[used]
         norm = np.sqrt((windows**2).sum(axis=1).mean()) or 1.0
         support = windows / norm
+        heard = np.zeros((len(used), 2)) if prior is None else prior.predict(speech)[used].astype(np.float64)
         code_mean = codes[used].mean(axis=0, dtype=np.float64)
-        deviations = codes[used] - code_mean
-        covariance = kernel(support, support, settings.regression)
-        times = used / float(speech.fps)
-        predicted = cross_validated(covariance, times, deviations, settings.regression)
-        shrinkage = _shrinkage(predicted, deviations)
-        gain = shrinkage @ _opening_gain(predicted @ shrinkage, deviations, opening[used], settings)
+        weights, generic_weights = _fit_parts(
+            support, heard, used / float(speech.fps), codes[used] - code_mean, opening[used], settings
+        )
         return cls(
             feature_mean=mean.astype(np.float32),
             feature_scale=(scale * norm).astype(np.float32),
             support=support.astype(np.float32),
-            weights=(regression_weights(covariance, times, deviations, settings.regression) @ gain).astype(np.float32),
-            code_mean=code_mean.astype(np.float32),
+            weights=weights.astype(np.float32),
+            prior_map=(settings.prior * heard.T @ (weights + generic_weights)).astype(np.float32),
+            code_offset=(code_mean + settings.regression.constant * generic_weights.sum(axis=0)).astype(np.float32),
             code_range=np.stack([codes[used].min(axis=0), codes[used].max(axis=0)]).astype(np.float32),
-            closed_code=(code_mean + _closure(deviations, opening[used])).astype(np.float32),
+            closed_code=(code_mean + closed_mouth(codes[used] - code_mean, opening[used])).astype(np.float32),
+            prior=prior,
             fps=speech.fps,
             settings=settings,
         )
@@ -128,7 +134,7 @@ class LipMotionPredictor:
             raise LipMotionFitError(
                 f"expected speech features at the fitted {self.fps} frames/s, got {speech.fps}; extract them anew"
             )
-        empty = np.zeros((0, len(self.code_mean)), np.float32)
+        empty = np.zeros((0, len(self.code_offset)), np.float32)
         return np.concatenate([empty, *self.predict_blocks([speech.features])])
 
     def predict_blocks(self, features: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -147,15 +153,17 @@ class LipMotionPredictor:
         """Frames on either side that a prediction depends on."""
         rate = float(self.fps)
         pause = round(self.settings.pause_s * rate) + round(4.0 * self.settings.easing_s * rate + 0.5)
-        return max(pause, _half_window(self.settings.window_s, self.fps))
+        return max(pause, _half_window(self.settings.window_s, self.fps), context_frames(self.fps))
 
     def _predict_core(self, rows: np.ndarray, context: int) -> np.ndarray:
         """Codes [n - 2 * context, K] for feature rows [n, D] that include the context."""
         core = slice(context, len(rows) - context)
         windows = _windows(_inputs(rows), self.feature_mean, self.feature_scale, self.settings.window_s, self.fps)[core]
-        codes = self.code_mean + kernel(windows, self.support, self.settings.regression) @ self.weights
-        codes = np.clip(codes, *self.code_range)
         speech = SpeechFeatureTrack(rows, self.fps)
+        codes = self.code_offset + kernel(windows, self.support, self.settings.regression) @ self.weights
+        if self.prior is not None:
+            codes += self.prior.predict(speech)[core] @ self.prior_map
+        codes = np.clip(codes, *self.code_range)
         openness = _speech_presence(speech.voice_activity, self.fps, self.settings)
         openness *= 1.0 - self.settings.closure * speech.articulation[:, 2]
         return (self.closed_code + openness[core, None] * (codes - self.closed_code)).astype(np.float32)
@@ -167,6 +175,8 @@ class LipMotionPredictor:
         for prefix, settings in (("settings", self.settings), ("regression", self.settings.regression)):
             for name in _number_fields(settings):
                 tensors[f"{prefix}.{name}"] = torch.tensor(float(getattr(settings, name)), dtype=torch.float64)
+        if self.prior is not None:
+            tensors |= {f"prior.{name}": tensor for name, tensor in self.prior.to_tensors().items()}
         return tensors
 
     @classmethod
@@ -181,12 +191,18 @@ class LipMotionPredictor:
             regression = DriftRegressionSettings(**_numbers(tensors, "regression", DriftRegressionSettings()))
             settings = LipMotionSettings(regression=regression, **_numbers(tensors, "settings", LipMotionSettings()))
             fps = Fraction(*tensors["fps"].tolist())
+            prior = LipPrior.from_tensors(_subset(tensors, "prior.")) if settings.prior > 0 else None
         except KeyError as error:
             raise LipMotionFitError(f"the lip-motion predictor lacks {error}; fit the avatar again") from error
-        return cls(**arrays, fps=fps, settings=settings)
+        return cls(**arrays, prior=prior, fps=fps, settings=settings)
 
 
-_ARRAYS = tuple(item.name for item in fields(LipMotionPredictor) if item.name not in ("fps", "settings"))
+_ARRAYS = tuple(item.name for item in fields(LipMotionPredictor) if item.name not in ("prior", "fps", "settings"))
+
+
+def _subset(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names start with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _number_fields(settings: LipMotionSettings | DriftRegressionSettings) -> dict[str, type]:
@@ -227,7 +243,7 @@ def _normalisation(speech: SpeechFeatureTrack, used: np.ndarray, articulation: f
     """Mean and divisor [F] of the inputs over the used frames; a group's columns share its weight."""
     inputs = _inputs(speech.features[used]).astype(np.float64)
     columns = speech.embedding.shape[1]
-    weight = np.full(inputs.shape[1], articulation / (inputs.shape[1] - columns))
+    weight = np.full(inputs.shape[1], max(articulation, _NO_WEIGHT) / (inputs.shape[1] - columns))
     weight[:columns] = 1.0 / columns
     return inputs.mean(axis=0), (inputs.std(axis=0) + 1e-3) / np.sqrt(weight)
 
@@ -247,51 +263,41 @@ def _windows(inputs: np.ndarray, mean: np.ndarray, scale: np.ndarray, window_s: 
     return (views * taper).reshape(len(inputs), -1)
 
 
+def _fit_parts(
+    support: np.ndarray,
+    heard: np.ndarray,
+    times: np.ndarray,
+    codes: np.ndarray,
+    opening: np.ndarray,
+    settings: LipMotionSettings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [N, K] of the whole kernel, and of the generic kernel (constant and prior) alone; predictions add up.
+
+    Args:
+        support: [N, W * F] windows.
+        heard: [N, 2] the prior's lip motion.
+        times: [N] seconds.
+        codes: [N, K] of zero mean.
+        opening: [N].
+    """
+    regression = settings.regression
+    generic = regression.constant + settings.prior * heard @ heard.T
+    full = kernel(support, support, regression) + settings.prior * heard @ heard.T
+    from_generic, from_full = (cross_validated(part, times, codes, regression) for part in (generic, full))
+    rate = (len(times) - 1) / (times[-1] - times[0])
+    shares = stacking_shares(from_generic, from_full, codes, rate)
+    out_of_fold = (shares[0] - shares[1]) * from_generic + shares[1] * from_full
+    gain = opening_gain(out_of_fold, codes, opening, settings.amplitude, settings.maximum_gain)
+    return (
+        (shares[1] * regression_weights(full, times, codes, regression)) @ gain,
+        ((shares[0] - shares[1]) * regression_weights(generic, times, codes, regression)) @ gain,
+    )
+
+
 def _padded_at_ends(chunk: ContextChunk, context: int) -> np.ndarray:
     """The chunk's rows with its outermost ones repeated where the stream's ends leave less than `context` rows."""
     missing = (context - chunk.begin, context - (len(chunk.rows) - chunk.end))
     return np.pad(chunk.rows, (missing, (0, 0)), mode="edge")
-
-
-def _shrinkage(predicted: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Diagonal matrix [K, K]: SHRINKAGE of the way from 1 to the slope of codes on cross-validated predictions."""
-    power = (predicted**2).sum(axis=0)
-    slope = np.divide((predicted * codes).sum(axis=0), power, out=np.ones_like(power), where=power > 0)
-    return np.diag(1.0 - SHRINKAGE * (1.0 - np.clip(slope, 0.0, 1.0)))
-
-
-def _opening_gain(
-    predicted: np.ndarray, codes: np.ndarray, opening: np.ndarray, settings: LipMotionSettings
-) -> np.ndarray:
-    """Matrix [K, K] that raises the mouth opening in predicted codes to `settings.amplitude` of its real spread.
-
-    A regression on noisy inputs predicts too little motion. Only the opening is raised, along the mean change of all
-    codes with it, so that the other lip motion keeps its amplitude. `predicted` [N, K] is cross-validated.
-    """
-    identity = np.eye(codes.shape[1])
-    deviation = opening - opening.mean()
-    readout = np.linalg.lstsq(codes, deviation, rcond=1e-6)[0]  # opening ~ codes @ readout
-    covaried = codes.T @ deviation
-    explained = readout @ covaried
-    if explained <= 0:
-        return identity
-    heard = predicted @ readout
-    if heard.std() == 0 or np.corrcoef(heard, deviation)[0, 1] < settings.minimum_correlation:
-        return identity
-    gain = np.clip(settings.amplitude * deviation.std() / heard.std(), 1.0, settings.maximum_gain)
-    return identity + (gain - 1.0) * np.outer(readout, covaried / explained)
-
-
-def _closure(codes: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """Change of code [K] from the mean face to the closed mouth, for codes [N, K] of zero mean and openings [N].
-
-    Along the mean change of all codes with the opening: the mean over the few closed frames themselves would take the
-    smile and the head-pose error of just these frames into every pause.
-    """
-    deviation = opening - opening.mean()
-    spread = deviation @ deviation
-    closed = np.sort(deviation)[: max(1, round(CLOSED_SHARE * len(deviation)))].mean()
-    return closed * (codes.T @ deviation) / spread if spread > 0 else np.zeros(codes.shape[1])
 
 
 def _speech_presence(voice_activity: np.ndarray, fps: Fraction, settings: LipMotionSettings) -> np.ndarray:

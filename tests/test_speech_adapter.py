@@ -93,6 +93,8 @@ def test_the_state_comes_back_to_the_bit(adapter: SpeechAdapter, clip: LipClip) 
     track = _track(clip, seed=2)
     np.testing.assert_array_equal(restored.extended(track).features, adapter.extended(track).features)
     assert not any(name.startswith("lips") for name in tensors)
+    with pytest.raises(EncoderWeightsError, match="another size"):
+        SpeechAdapter.from_tensors(adapter.method, {**tensors, "components": torch.zeros(5, 3)})
     del tensors["components"]
     with pytest.raises(EncoderWeightsError, match="components"):
         SpeechAdapter.from_tensors(adapter.method, tensors)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from encoders.contrastive.encoder_file import encoder_class
 from encoders.contrastive.lip_clips import WINDOW_S, LipClip, LipClipError
 from encoders.contrastive.se4lip import Method, SE4Lip
-from encoders.contrastive.speech_embedding import embedded
 from encoders.contrastive.speech_inputs import RowTiming, windows_at_frames
+from encoders.contrastive.speech_paths import embedded
 from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train, with_prefix
 from encoders.contrastive.windows import ClipWindows
 from encoders.errors import EncoderWeightsError
@@ -107,6 +107,7 @@ class SpeechAdapter:
         """
         try:
             arrays = {name: tensors[name].numpy() for name in _ARRAYS}
+            _check_shapes(arrays)
             speech = _untrained(method, len(arrays["input_mean"]), len(arrays["output_mean"])).speech
             speech.load_state_dict(with_prefix(tensors, "speech."))
             fps = Fraction(*tensors["fps"].tolist())
@@ -159,6 +160,18 @@ def fit_adapter(
         components=np.ascontiguousarray(directions[: config.columns].T),
         fps=clip.fps,
     )
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
+    """
+    Raises:
+        ValueError: they do not belong together.
+    """
+    inputs, size = arrays["input_mean"].shape, arrays["output_mean"].shape
+    if len(inputs) != 1 or len(size) != 1 or arrays["input_scale"].shape != inputs:
+        raise ValueError("means and scales of different sizes")
+    if arrays["components"].ndim != 2 or arrays["components"].shape[:1] != size:
+        raise ValueError("components of another size")
 
 
 def _untrained(method: Method, inputs: int, size: int) -> SE4Lip:

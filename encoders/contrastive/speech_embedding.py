@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import torch
 
 from encoders.contrastive.encoder_file import TrainedEncoder
 from encoders.contrastive.speech_inputs import (
@@ -16,6 +15,7 @@ from encoders.contrastive.speech_inputs import (
     spectrogram_rows,
     window_blocks,
 )
+from encoders.contrastive.speech_paths import embedded
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,3 @@ class ContrastiveEmbedding:
         rows = spectrogram_rows(padded, self.encoder.provenance.config.spectrogram)
         for windows in window_blocks(rows, SPECTROGRAM_TIMING, fps, frame_count):
             yield embedded(self.encoder.model.speech, windows)
-
-
-@torch.inference_mode()
-def embedded(speech: torch.nn.Module, windows: np.ndarray) -> np.ndarray:
-    """float32 [n, size] for windows [n, W, D] of rows."""
-    return speech(torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))).numpy()

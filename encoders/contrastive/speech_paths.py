@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -90,3 +92,9 @@ class SpeechSide(nn.Module):
     def forward(self, sounds: Tensor) -> Tensor:
         """[B, size] without negative entries for windows of rows [B, W, inputs]."""
         return functional.relu(self.path.states(sounds)[:, -1])
+
+
+@torch.inference_mode()
+def embedded(speech: nn.Module, windows: np.ndarray) -> np.ndarray:
+    """float32 [n, size] for windows [n, W, inputs] of rows, by a speech side in evaluation mode on the CPU."""
+    return speech(torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))).numpy()

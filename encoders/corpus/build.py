@@ -46,7 +46,7 @@ class CorpusRecipe:
     scale: float = 1.0
     """Part of each voice's default minutes; 1 makes about 12 hours."""
     codec_share: float = 0.3
-    """Part of the utterances that go through a lossy codec."""
+    """Part of the training voices' utterances that go through a lossy codec; held-out voices stay clean."""
     voices: tuple[Voice, ...] = field(default=VOICES, repr=False)
     """Who speaks."""
 
@@ -122,7 +122,7 @@ def _record(voice: Voice, recipe: CorpusRecipe, codecs: tuple[Codec, ...], recip
     samples: list[np.ndarray] = []
     phones: list[np.ndarray] = []
     seconds, failures = 0.0, 0
-    speech = _speech(voice, recipe.seed, generator)
+    speech = voice_speech(voice, recipe.seed, generator)
     for utterance, timing in speech:
         kept = None if utterance is None else _prepared(utterance, voice, timing)
         if kept is None:
@@ -138,7 +138,7 @@ def _record(voice: Voice, recipe: CorpusRecipe, codecs: tuple[Codec, ...], recip
         if seconds >= wanted:
             break
     speech.close()
-    used = _through_codecs(samples, recipe.codec_share, codecs, generator)
+    used = _through_codecs(samples, 0.0 if voice.held_out else recipe.codec_share, codecs, generator)
     return VoiceRecordings(
         voice.engine, voice.name, voice.text, voice.licence, voice.held_out,
         samples=np.concatenate([_as_int16(sound) for sound in samples]),
@@ -149,7 +149,7 @@ def _record(voice: Voice, recipe: CorpusRecipe, codecs: tuple[Codec, ...], recip
     )  # fmt: skip
 
 
-def _speech(voice: Voice, seed: int, generator: random.Random) -> Iterator[tuple[Utterance | None, str]]:
+def voice_speech(voice: Voice, seed: int, generator: random.Random) -> Iterator[tuple[Utterance | None, str]]:
     """Endless utterances of a voice, each with its row of the table of boundary shifts."""
     texts = _texts(voice, seed, generator)
     match voice.engine:
@@ -160,17 +160,11 @@ def _speech(voice: Voice, seed: int, generator: random.Random) -> Iterator[tuple
             for utterance in festival.speak(texts, voice.name, voice.text, voice.encoding, generator):
                 yield utterance, voice.name
         case "espeak-ng":
-            requests: list[espeak.EspeakRequest] = []
-            for index, utterance in enumerate(espeak.speak(_requests(voice, texts, generator, requests))):
-                yield utterance, "espeak-klatt" if requests[index].variant.startswith("klatt") else "espeak"
-
-
-def _requests(
-    voice: Voice, texts: Iterator[str], generator: random.Random, made: list[espeak.EspeakRequest]
-) -> Iterator[espeak.EspeakRequest]:
-    for text in texts:
-        made.append(espeak.random_request(text, voice.name, generator.choice(voice.variants), generator))
-        yield made[-1]
+            requests = (
+                espeak.random_request(text, voice.name, generator.choice(voice.variants), generator) for text in texts
+            )
+            for request, utterance in espeak.speak(requests):
+                yield utterance, "espeak-klatt" if request.variant.startswith("klatt") else "espeak"
 
 
 def _texts(voice: Voice, seed: int, generator: random.Random) -> Iterator[str]:

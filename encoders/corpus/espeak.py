@@ -10,10 +10,11 @@ import ctypes
 import ctypes.util
 import multiprocessing
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -93,27 +94,23 @@ def check_espeak() -> None:
         raise MissingEngineError("espeak-ng", PACKAGES)
 
 
-def speak(requests: Iterator[EspeakRequest]) -> Iterator[Utterance | None]:
+def speak(requests: Iterable[EspeakRequest]) -> Iterator[tuple[EspeakRequest, Utterance | None]]:
     """Says the requests one after the other, in a process of its own.
 
     Args:
         requests: may be endless; it is read `_SENTENCES_PER_CALL` at a time.
 
     Yields:
-        For each request its utterance, or None where espeak-ng made no sound (or does not know the voice).
+        Each request with its utterance, or None where espeak-ng made no sound (or does not know the voice).
 
     Raises:
         MissingEngineError: the library is not installed.
     """
     check_espeak()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        batch: list[EspeakRequest] = []
-        for request in requests:
-            batch.append(request)
-            if len(batch) == _SENTENCES_PER_CALL:
-                yield from process.submit(_speak_batch, batch).result()
-                batch = []
-        yield from process.submit(_speak_batch, batch).result()
+        remaining = iter(requests)
+        while batch := list(islice(remaining, _SENTENCES_PER_CALL)):
+            yield from zip(batch, process.submit(_speak_batch, batch).result(), strict=True)
 
 
 class _Engine:
