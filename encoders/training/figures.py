@@ -19,7 +19,7 @@ _VISEME_OF = np.array([next(i for i, group in enumerate(VISEMES.values()) if pho
 
 @dataclass(frozen=True)
 class VoiceFigures:
-    """Of one held-out voice, over encoder frames (62.5 per second) of utterances that no codec has touched."""
+    """Of one held-out voice, over encoder frames (62.5 per second)."""
 
     voice: str
     engine: str
@@ -29,7 +29,6 @@ class VoiceFigures:
     aperture_r: float  # Pearson's r between the articulatory head and the targets of the true phones
     width_r: float
     closure_f1: float  # frames of /p b m/: harmonic mean of precision and recall
-    coded_phone_accuracy: float  # phone accuracy of the utterances that went through opus, mp3, AMR or GSM
 
 
 def held_out_figures(voices: Sequence[VoiceRecordings], encoder: SpeechEncoder) -> tuple[VoiceFigures, ...]:
@@ -45,10 +44,11 @@ def mean_figures(figures: Sequence[VoiceFigures]) -> VoiceFigures:
 
 
 def _figures(voice: VoiceRecordings, encoder: SpeechEncoder) -> VoiceFigures:
-    phones, heard = _heard(voice, voice.codecs == 0, encoder)
-    coded_phones, coded = _heard(voice, voice.codecs > 0, encoder)
-    targets = articulatory_trajectory(phones)[::STRIDE]
-    phones = phones[::STRIDE]
+    targets = articulatory_trajectory(voice.phones)[::STRIDE]
+    phones = voice.phones[::STRIDE]
+    samples = voice.samples.astype(np.float32) / 32768.0
+    rows = np.concatenate(list(encoded_blocks([samples], encoder, CHUNK_S)))[: len(phones)]
+    heard = SpeechFeatureTrack(rows, Fraction(FRAME_RATE))
     closed, heard_closed = targets[:, 2] > 0.5, heard.articulation[:, 2] > 0.5
     return VoiceFigures(
         voice=voice.voice,
@@ -59,16 +59,4 @@ def _figures(voice: VoiceRecordings, encoder: SpeechEncoder) -> VoiceFigures:
         aperture_r=float(np.corrcoef(heard.articulation[:, 0], targets[:, 0])[0, 1]),
         width_r=float(np.corrcoef(heard.articulation[:, 1], targets[:, 1])[0, 1]),
         closure_f1=float(2 * (closed & heard_closed).sum() / max(1, closed.sum() + heard_closed.sum())),
-        coded_phone_accuracy=float((coded.phones.argmax(axis=1) == coded_phones[::STRIDE]).mean()),
     )
-
-
-def _heard(
-    voice: VoiceRecordings, chosen: np.ndarray, encoder: SpeechEncoder
-) -> tuple[np.ndarray, SpeechFeatureTrack]:
-    """True phones [T], one per spectrogram frame, and what the encoder hears, of the chosen utterances in a row."""
-    spoken = [utterance for utterance, use in zip(voice.utterances(), chosen, strict=True) if use]
-    samples = np.concatenate([np.zeros(0, np.int16), *(sound for sound, _ in spoken)]).astype(np.float32) / 32768.0
-    phones = np.concatenate([np.zeros(0, np.uint8), *(labels for _, labels in spoken)])
-    rows = np.concatenate(list(encoded_blocks([samples], encoder, CHUNK_S)))
-    return phones, SpeechFeatureTrack(rows[: -(-len(phones) // STRIDE)], Fraction(FRAME_RATE))
