@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from encoders.errors import LipMotionFitError
+from encoders.features import SpeechFeatureTrack
 from encoders.measured_lips import MeasuredLips, without_trend
 from encoders.phones import APERTURE_BLENDING_S, PHONES, VISEMES, WIDTH_BLENDING_S, ArticulatoryTarget
 
@@ -40,7 +41,7 @@ def calibrated_targets(
     table = HAND_TARGETS if table is None else table
     if not people:
         raise LipMotionFitError("expected at least one clip to recalibrate the articulatory targets, got none")
-    columns = np.array([[t.aperture, t.aperture_dominance, t.width, t.width_dominance] for t in table.values()]).T
+    columns = _columns(table)
     free = np.array([phone not in CLOSED for phone in PHONES])
     aperture = _corrected(people, 0, columns[:2], APERTURE_BLENDING_S, APERTURE_RIDGE, free)
     width = _corrected(people, 1, columns[2:], WIDTH_BLENDING_S, WIDTH_RIDGE, np.ones(len(PHONES), bool))
@@ -71,7 +72,7 @@ def _corrected(
     heard, moved = [], []
     for lips in people:
         weight = (mean_length / lips.seen.sum()) ** 0.25
-        blended = without_trend(_blended(lips, dominances, blending_s), lips.fps)[lips.seen]
+        blended = without_trend(_blended(lips.speech, dominances, blending_s), lips.fps)[lips.seen]
         motion = lips.motion()[lips.seen, series]
         heard.append(weight * np.column_stack([blended @ targets, blended @ root]))
         moved.append(weight * motion / (motion.std() + 1e-9))
@@ -89,10 +90,27 @@ def _correction_covariance(free: np.ndarray) -> np.ndarray:
     return np.where(free[:, None] & free, covariance, 0.0) + 1e-9 * np.eye(len(PHONES))
 
 
-def _blended(lips: MeasuredLips, dominances: np.ndarray, blending_s: float) -> np.ndarray:
+def _columns(table: Mapping[str, ArticulatoryTarget]) -> np.ndarray:
+    """[4, P] apertures, their dominances, widths, theirs."""
+    return np.array([[t.aperture, t.aperture_dominance, t.width, t.width_dominance] for t in table.values()]).T
+
+
+def blended_targets(speech: SpeechFeatureTrack, table: Mapping[str, ArticulatoryTarget]) -> np.ndarray:
+    """Aperture and width [T, 2] of a table, blended by the phones that are heard."""
+    columns = _columns(table)
+    return np.stack(
+        [
+            _blended(speech, columns[1], APERTURE_BLENDING_S) @ columns[0],
+            _blended(speech, columns[3], WIDTH_BLENDING_S) @ columns[2],
+        ],
+        axis=1,
+    )
+
+
+def _blended(speech: SpeechFeatureTrack, dominances: np.ndarray, blending_s: float) -> np.ndarray:
     """[T, P] weights, summing to 1, with which the phones' targets are blended in every frame."""
-    weights = lips.speech.phones.astype(np.float64) * dominances
-    blurred = gaussian_filter1d(weights, blending_s * lips.fps, axis=0, mode="nearest")
+    weights = speech.phones.astype(np.float64) * dominances
+    blurred = gaussian_filter1d(weights, blending_s * float(speech.fps), axis=0, mode="nearest")
     return blurred / blurred.sum(axis=1, keepdims=True)
 
 

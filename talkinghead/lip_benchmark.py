@@ -32,6 +32,7 @@ from encoders.lip_motion import LipMotionPredictor, LipMotionSettings
 from encoders.lip_prior import LipPrior, fit_lip_prior
 from encoders.measured_lips import MeasuredLips
 from encoders.speech import SpeechEncoder
+from encoders.target_calibration import blended_targets, calibrated_targets
 from talkinghead.fit import fitted_frame_count
 from talkinghead.lip_fit import clip_features
 from talkinghead.lip_measurement import in_step, lips_of_landmarks
@@ -77,7 +78,8 @@ class ClipFigures:
 
     name: str
     offset: AudioVideoOffset
-    targets: Agreement  # articulatory targets alone
+    targets: Agreement  # the articulatory head alone
+    table: Agreement  # phone probabilities with a table of targets that was recalibrated on the other clips
     prior: Agreement  # the prior learned on the other clips
     closures: ClosureCoincidence
     shift_errors: np.ndarray  # frames, estimated minus true, one per shift of SHIFTS_MS
@@ -115,8 +117,9 @@ def open_clip(path: Path, encoder: SpeechEncoder, tracks: Path) -> BenchmarkClip
     return BenchmarkClip(info, track, clip_features(info, encoder, None, 0.0))
 
 
-def clip_figures(clip: BenchmarkClip, encoder: SpeechEncoder, prior: LipPrior) -> ClipFigures:
-    """Figures that need no personal fit. prior: learned without this clip."""
+def clip_figures(clip: BenchmarkClip, encoder: SpeechEncoder, others: Sequence[MeasuredLips]) -> ClipFigures:
+    """Figures that need no personal fit. others: what prior and table are learned on."""
+    prior, table = fit_lip_prior(others), calibrated_targets(others)
     lips, fps = clip.lips, float(clip.info.fps)
     offset = estimate_offset(lips.speech, lips.opening, lips.width, prior)
     errors, unreliable = [], 0
@@ -130,6 +133,7 @@ def clip_figures(clip: BenchmarkClip, encoder: SpeechEncoder, prior: LipPrior) -
         clip.info.path.stem,
         offset,
         agreement(corrected.articulation[:, :2], lips),
+        agreement(blended_targets(corrected, table), lips),
         agreement(prior.predict(corrected), lips),
         closure_coincidence(corrected, lips.opening),
         np.array(errors),
@@ -188,25 +192,24 @@ def _landmark_distance(track: TrackedClip, codes: np.ndarray) -> float:
 
 def report(people: Sequence[ClipFigures], first: FitFigures) -> str:
     """The table."""
-    rows = [
-        f"{'clip':32s} {'offset':>9s} {'targets':>11s} {'prior':>11s} {'closures':>9s} {'chance':>7s} {'shifts':>7s}"
-    ]
+    rows = ["opening width of: head, table, prior; closures (chance); shifts right".rjust(100)]
     for p in people:
+        agreements = "  ".join(f"{a.opening:5.2f} {a.width:5.2f}" for a in (p.targets, p.table, p.prior))
+        reliable = " " if p.offset.is_reliable else "?"
         rows.append(
-            f"{p.name:32s} {p.offset.frames:+6.2f} {'' if p.offset.is_reliable else '?':2s} "
-            f"{p.targets.opening:5.2f} {p.targets.width:5.2f} {p.prior.opening:5.2f} {p.prior.width:5.2f} "
-            f"{p.closures.coinciding:5d}/{p.closures.predicted:<3d} {p.closures.chance:7.2f} "
+            f"{p.name:32s} {p.offset.frames:+6.2f} {reliable} frames  {agreements}  "
+            f"{p.closures.coinciding:3d}/{p.closures.predicted:<3d} ({p.closures.chance:.2f})  "
             f"{(np.abs(p.shift_errors) <= 1).sum():3d}/{len(p.shift_errors)}"
         )
-    targets, prior = (
-        np.mean([[kind.opening, kind.width] for kind in kinds], axis=0)
-        for kinds in ([p.targets for p in people], [p.prior for p in people])
-    )
+    means = {
+        name: np.mean([[getattr(p, name).opening, getattr(p, name).width] for p in people], axis=0)
+        for name in ("targets", "table", "prior")
+    }
     coinciding, predicted = (sum(counts) for counts in zip(*_closure_counts(people), strict=True))
     right = np.concatenate([np.abs(p.shift_errors) <= 1 for p in people])
     rows += [
-        f"mean r of opening / width: targets {targets[0]:.3f} / {targets[1]:.3f}, "
-        f"prior {prior[0]:.3f} / {prior[1]:.3f}",
+        "mean r of opening / width: "
+        + ", ".join(f"{name} {opening:.3f} / {width:.3f}" for name, (opening, width) in means.items()),
         f"closures that coincide: {coinciding} of {predicted} ({coinciding / max(1, predicted):.0%})",
         f"shifts right to a frame: {right.mean():.1%} of {len(right)}, "
         f"flagged unreliable {sum(p.unreliable_shifts for p in people)}",
@@ -235,9 +238,10 @@ def run(clips: tyro.conf.Positional[tuple[Path, ...]], tracks: Path, encoder: Pa
     network = replace(DEFAULT_BUNDLE, weights=encoder).load()
     opened = [open_clip(path, network, tracks) for path in clips]
     learned = in_step(clip.fitted_lips for clip in opened)
-    priors = [fit_lip_prior(learned[:index] + learned[index + 1 :]) for index in range(len(opened))]
-    people = [clip_figures(clip, network, prior) for clip, prior in zip(opened, priors, strict=True)]
-    return report(people, fit_figures(opened[0], network, priors[0]))
+    people = [
+        clip_figures(clip, network, [*learned[:index], *learned[index + 1 :]]) for index, clip in enumerate(opened)
+    ]
+    return report(people, fit_figures(opened[0], network, fit_lip_prior(learned[1:])))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from encoders.contrastive.ambiguity import (
 )
 from encoders.contrastive.ambiguity_figure import draw_ambiguity
 from encoders.contrastive.tsne import principal_components, tsne
+from encoders.corpus.recording import VoiceRecordings
 from encoders.phones import PHONES
 
 
@@ -39,6 +40,15 @@ def test_a_phone_is_represented_by_its_middle() -> None:
     assert rows.phones.tolist() == [d, t, d]
     np.testing.assert_allclose(rows.rows[:, 0], [54.5 / 125, 170 / 125, 215 / 125], atol=0.0051)
     np.testing.assert_array_equal(rows.of("t"), rows.rows[1:2])
+
+
+def test_speech_of_the_corpus() -> None:
+    phones = np.arange(50, dtype=np.uint8) % 38
+    samples = np.full(50 * 128, -16384, np.int16)
+    voice = VoiceRecordings("flite", "slt", "en", "free", False, samples, phones, np.array([20, 30]), np.zeros(2))
+    speech = LabelledSpeech.of_recordings(voice, seconds=0.2)
+    assert len(speech.phones) == 25 and len(speech.samples) == 25 * 128 and (speech.samples == -0.5).all()
+    assert len(LabelledSpeech.of_recordings(voice, seconds=9).phones) == 50
 
 
 def test_separation_of_known_classes() -> None:

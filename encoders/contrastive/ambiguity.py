@@ -14,8 +14,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from encoders.corpus.recording import VoiceRecordings
+from encoders.corpus.timing import LABEL_RATE
 from encoders.embedding import SpeechEmbedding
 from encoders.phones import PHONES
+from encoders.spectrogram import SAMPLE_RATE
 
 ALIKE = ("d", "t")
 """Two phones that look alike..."""
@@ -32,6 +35,13 @@ class LabelledSpeech:
     samples: np.ndarray  # float32 [N] at 16 kHz
     phones: np.ndarray  # int [M] indices into PHONES, at label_rate
     label_rate: float  # labels per second; label k belongs to k / label_rate s
+
+    @classmethod
+    def of_recordings(cls, recordings: VoiceRecordings, seconds: float) -> LabelledSpeech:
+        """The first seconds of a voice of the synthetic corpus."""
+        count = min(round(seconds * LABEL_RATE), len(recordings.phones))
+        samples = recordings.samples[: round(count * SAMPLE_RATE / LABEL_RATE)]
+        return cls(samples.astype(np.float32) / 32768.0, recordings.phones[:count].astype(int), LABEL_RATE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def phone_rows(embedding: SpeechEmbedding, speech: LabelledSpeech, phones: Seque
     begins, ends = np.concatenate([[0], borders]), np.concatenate([borders, [len(labels)]])
     wanted = np.isin(labels[begins], [PHONES.index(phone) for phone in phones])
     middles = (begins[wanted] + ends[wanted] - 1) / 2 / speech.label_rate
-    count = int(len(speech.samples) / 16_000 * _FRAME_RATE)
+    count = int(len(speech.samples) / SAMPLE_RATE * _FRAME_RATE)
     frames = np.clip((middles * float(_FRAME_RATE)).astype(int), 0, count - 1)
     taken, done = [np.zeros((0, embedding.size), np.float32)], 0
     for block in embedding.embedding_blocks([speech.samples], _FRAME_RATE, count):
