@@ -22,7 +22,7 @@ class DriftRegressionSettings:
 
     constant: float = 1.0
     """Variance of the constant kernel: how far the mean may be from that of the fitted targets."""
-    linear: float = 0.5
+    linear: float = 0.25
     """Variance of the linear kernel."""
     local: float = 0.8
     """Variance of the squared exponential kernel."""

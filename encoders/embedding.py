@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 
+from encoders.contrastive.adapter import SpeechAdapter
 from encoders.errors import SpeechInputError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack, speech_feature_blocks
 from encoders.spectrogram import SAMPLE_RATE, checked_samples
@@ -54,25 +56,53 @@ class SpeechEmbedding(Protocol):
         ...
 
 
-def feature_blocks(
-    blocks: Iterable[np.ndarray],
-    encoder: SpeechEncoder,
-    embedding: SpeechEmbedding | None,
-    fps: Fraction,
-    frame_count: int,
-) -> Iterator[np.ndarray]:
-    """Blocks of a `SpeechFeatureTrack`, with the columns of `embedding` in place of the encoder's own (None: these).
+@dataclass(frozen=True)
+class EncoderEmbedding:
+    """The default encoder's own embedding, where one is asked for by itself."""
 
-    Both read the same stream of samples; what one has read further than the other waits, a minute or two at most.
+    encoder: SpeechEncoder
+    name: str = "default"
+
+    @property
+    def size(self) -> int:
+        """Columns of a row."""
+        return self.encoder.embedding_size
+
+    def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
+        """See `SpeechEmbedding`."""
+        for rows in speech_feature_blocks(blocks, self.encoder, fps, frame_count):
+            yield rows[:, :-EXTRA_COLUMNS]
+
+
+Embedding = SpeechEmbedding | SpeechAdapter | None
+"""What stands in the embedding columns of a track: features of their own, the default encoder's with those of a
+person's adapter behind them, or the default encoder's alone."""
+
+
+def embedding_size(encoder: SpeechEncoder, embedding: Embedding) -> int:
+    """Embedding columns of a track."""
+    if isinstance(embedding, SpeechAdapter):
+        return encoder.embedding_size + embedding.components.shape[1]
+    return encoder.embedding_size if embedding is None else embedding.size
+
+
+def feature_blocks(
+    blocks: Iterable[np.ndarray], encoder: SpeechEncoder, embedding: Embedding, fps: Fraction, frame_count: int
+) -> Iterator[np.ndarray]:
+    """Blocks of a `SpeechFeatureTrack` with the chosen embedding.
+
+    Encoder and embedding read the same stream of samples; what one has read further than the other waits, a minute or
+    two at most.
 
     Yields:
-        float32 [n, embedding.size + EXTRA_COLUMNS], `frame_count` rows in all.
+        float32 [n, embedding_size + EXTRA_COLUMNS], `frame_count` rows in all.
 
     Raises:
         SpeechInputError: as `speech_feature_blocks`.
     """
-    if embedding is None:
-        yield from speech_feature_blocks(blocks, encoder, fps, frame_count)
+    if embedding is None or isinstance(embedding, SpeechAdapter):
+        features = speech_feature_blocks(blocks, encoder, fps, frame_count)
+        yield from features if embedding is None else embedding.extended_blocks(features)
         return
     ours, theirs = itertools.tee(blocks)
     columns = speech_feature_blocks(ours, encoder, fps, frame_count)
@@ -81,11 +111,10 @@ def feature_blocks(
 
 
 def feature_track(
-    samples: np.ndarray, encoder: SpeechEncoder, embedding: SpeechEmbedding | None, fps: Fraction, frame_count: int
+    samples: np.ndarray, encoder: SpeechEncoder, embedding: Embedding, fps: Fraction, frame_count: int
 ) -> SpeechFeatureTrack:
     """The features of a whole signal [n]. See `feature_blocks`."""
-    size = encoder.embedding_size if embedding is None else embedding.size
-    empty = np.zeros((0, size + EXTRA_COLUMNS), np.float32)
+    empty = np.zeros((0, embedding_size(encoder, embedding) + EXTRA_COLUMNS), np.float32)
     return SpeechFeatureTrack(
         np.concatenate([empty, *feature_blocks([samples], encoder, embedding, fps, frame_count)]), fps
     )

@@ -3,7 +3,9 @@
 avatar.json                 facts, sizes and checksums
 gaussians.ply               the Gaussians; any splat viewer opens it
 motion.safetensors          motion fields
-speech_encoder.safetensors  speech encoder ("encoder.") and the lip-motion predictor fitted on it ("lips.")
+speech_encoder.safetensors  speech encoder ("encoder."), the lip-motion predictor fitted on it ("lips.") and what was
+                            fitted of another speech feature ("embedding.")
+trained_encoder.safetensors that feature, if it was given as a file
 tracks.safetensors          pose, expression and landmarks of every source frame
 background.png              the crop without the person
 source.mp4                  the footage, stream-copied
@@ -20,9 +22,12 @@ import cv2
 import numpy as np
 import torch
 
-from encoders.errors import LipMotionFitError
+from encoders.contrastive.encoder_file import save_encoder
+from encoders.embedding import Embedding, embedding_size
+from encoders.errors import EncoderWeightsError, LipMotionFitError
 from encoders.lip_motion import LipMotionPredictor
-from encoders.phones import ARTICULATORS
+from encoders.lip_prior import BLURS_S
+from encoders.phones import ARTICULATORS, PHONES, VISEMES
 from encoders.speech import SpeechEncoder
 from render.head_model import PER_GAUSSIAN, HeadModel, Intrinsics, empty_head_model
 from talkinghead.errors import DamagedAvatarError, NotAnAvatarError
@@ -37,6 +42,7 @@ from talkinghead.manifest import (
 )
 from talkinghead.outputs import MANIFEST_NAME, check_new_avatar
 from talkinghead.source_tracks import SourceTracks, read_tracks, write_tracks
+from talkinghead.speech_choice import TRAINED_SPEECH, embedding_tensors, restore_embedding, trained_encoder
 from talkinghead.tensor_files import check_shapes, read_tensors, write_tensors
 from tools.tracked_clip import TOPOLOGIES
 from tools.video import VideoInfo, probe, stream_copy
@@ -49,10 +55,12 @@ __all__ = [
     "check_folder",
     "load_avatar",
     "save_avatar",
+    "speech_feature_of",
 ]
 
 GAUSSIANS, MOTION, SPEECH = "gaussians.ply", "motion.safetensors", "speech_encoder.safetensors"
 TRACKS, BACKGROUND, SOURCE = "tracks.safetensors", "background.png", "source.mp4"
+TRAINED = "trained_encoder.safetensors"
 PNG_SIZE_OFFSETS = (16, 20)
 """Where a PNG's header holds width and height, 4 bytes each (ISO/IEC 15948, 11.2.2)."""
 FILES = (GAUSSIANS, MOTION, SPEECH, TRACKS, BACKGROUND, SOURCE)
@@ -66,6 +74,7 @@ class Avatar:
     model: HeadModel
     lips: LipMotionPredictor
     encoder: SpeechEncoder
+    embedding: Embedding = None  # None: the encoder's own
     tracks: SourceTracks
     background: np.ndarray  # [R, R, 3] uint8 RGB
     path: Path | None = None  # None until it is saved
@@ -106,14 +115,18 @@ def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: S
         write_tensors(folder / MOTION, _motion_state(avatar.model))
         speech = {f"lips.{name}": tensor for name, tensor in avatar.lips.to_tensors().items()}
         speech |= {f"encoder.{name}": tensor for name, tensor in avatar.encoder.state_dict().items()}
+        speech |= {f"embedding.{name}": tensor for name, tensor in embedding_tensors(avatar.embedding).items()}
         write_tensors(folder / SPEECH, speech)
+        if (trained := trained_encoder(avatar.embedding)) is not None:
+            save_encoder(trained, folder / TRAINED)
         write_tracks(avatar.tracks, folder / TRACKS)
         _, png = cv2.imencode(".png", avatar.background[..., ::-1])
         (folder / BACKGROUND).write_bytes(png.tobytes())
         stream_copy(source_video, folder / SOURCE)
         for extra in extras:
             shutil.copyfile(extra, folder / extra.name)
-        write_manifest(avatar.manifest, {name: FileRecord.of(folder / name) for name in FILES}, folder)
+        records = {name: FileRecord.of(folder / name) for name in _files_of(avatar.manifest)}
+        write_manifest(avatar.manifest, records, folder)
     return replace(avatar, path=destination)
 
 
@@ -122,26 +135,51 @@ def load_avatar(path: Path | str) -> Avatar:
 
     Raises:
         NotAnAvatarError: there is no avatar folder.
-        NewerAvatarError: its format is newer than this release.
+        NewerAvatarError, OlderAvatarError: its format is not that of this release.
         DamagedAvatarError: a file is missing, cut off or changed, or the files disagree.
+        SpeechFeatureError: the speech feature that drives it cannot be computed here.
     """
     folder = Path(path)
     manifest = check_folder(folder)
-    encoder, lips = _read_speech(folder / SPEECH, manifest)
-    landmarks, upper = TOPOLOGIES[manifest.topology].count, manifest.codes - lips.code_mean.size
+    encoder, embedding = _read_speech(folder / SPEECH, manifest)
+    lips = _read_lips(folder / SPEECH, manifest, embedding_size(encoder, embedding))
+    landmarks, upper = TOPOLOGIES[manifest.topology].count, manifest.codes - lips.closed_code.size
     return Avatar(
         manifest=manifest,
         model=_read_model(folder, manifest),
         lips=lips,
         encoder=encoder,
-        tracks=read_tracks(folder / TRACKS, manifest.frame_count, landmarks, lips.code_mean.size, upper),
+        embedding=embedding,
+        tracks=read_tracks(folder / TRACKS, manifest.frame_count, landmarks, lips.closed_code.size, upper),
         background=_read_background(folder / BACKGROUND, manifest.crop.resolution),
         path=folder,
     )
 
 
+def speech_feature_of(folder: Path) -> str:
+    """Name of the speech feature that drives an avatar, from its manifest alone. Raises as `check_folder`."""
+    return _manifest_of(folder)[0].speech_feature
+
+
 def check_folder(folder: Path) -> AvatarManifest:
     """The facts of an avatar whose files are all there and as they were written. Raises as `load_avatar`."""
+    manifest, records = _manifest_of(folder)
+    try:
+        names = _files_of(manifest)
+        if set(records) != set(names):
+            raise DamagedAvatarError(folder / MANIFEST_NAME, f"does not list {', '.join(names)}")
+        for name in names:
+            _check_file(folder / name, records[name])
+    except OSError as error:
+        raise DamagedAvatarError(folder, f"cannot be read ({error.strerror})") from error
+    return manifest
+
+
+def _files_of(manifest: AvatarManifest) -> tuple[str, ...]:
+    return (*FILES, TRAINED) if manifest.speech_feature == TRAINED_SPEECH else FILES
+
+
+def _manifest_of(folder: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
     restore_interrupted_swap(folder)
     if not folder.exists():
         raise NotAnAvatarError(f"{folder} does not exist: make an avatar with 'talkinghead fit VIDEO -o {folder}'")
@@ -150,14 +188,9 @@ def check_folder(folder: Path) -> AvatarManifest:
     if not (folder / MANIFEST_NAME).is_file():
         raise NotAnAvatarError(f"{folder} has no {MANIFEST_NAME}: give a folder that 'talkinghead fit' made")
     try:
-        manifest, records = read_manifest(folder / MANIFEST_NAME)
-        if set(records) != set(FILES):
-            raise DamagedAvatarError(folder / MANIFEST_NAME, f"does not list {', '.join(FILES)}")
-        for name in FILES:
-            _check_file(folder / name, records[name])
+        return read_manifest(folder / MANIFEST_NAME)
     except OSError as error:
         raise DamagedAvatarError(folder, f"cannot be read ({error.strerror})") from error
-    return manifest
 
 
 def _check_file(path: Path, record: FileRecord) -> None:
@@ -187,10 +220,21 @@ def _read_model(folder: Path, manifest: AvatarManifest) -> HeadModel:
     return model.eval().requires_grad_(False)
 
 
-def _read_speech(path: Path, manifest: AvatarManifest) -> tuple[SpeechEncoder, LipMotionPredictor]:
+def _read_speech(path: Path, manifest: AvatarManifest) -> tuple[SpeechEncoder, Embedding]:
     with torch.device("meta"):
         encoder = SpeechEncoder()
     encoder.load_state_dict(read_tensors(path, encoder.state_dict(), "encoder."), assign=True)
+    tensors = read_tensors(path, None, "embedding.")
+    try:
+        embedding = restore_embedding(
+            manifest.speech_feature, manifest.speech_weights_sha256, tensors, path.with_name(TRAINED)
+        )
+    except (KeyError, ValueError, EncoderWeightsError) as error:
+        raise DamagedAvatarError(path, f"does not hold what was fitted of its speech feature ({error})") from error
+    return encoder.eval().requires_grad_(False), embedding
+
+
+def _read_lips(path: Path, manifest: AvatarManifest, embedding_size: int) -> LipMotionPredictor:
     tensors = read_tensors(path, None, "lips.")
     try:
         lips = LipMotionPredictor.from_tensors(tensors)
@@ -198,26 +242,31 @@ def _read_speech(path: Path, manifest: AvatarManifest) -> tuple[SpeechEncoder, L
         raise DamagedAvatarError(path, f"holds no lip-motion predictor ({error})") from error
     if lips.fps != manifest.fps:
         raise DamagedAvatarError(path, f"was fitted at {lips.fps} frames/s, and {SOURCE} has {manifest.fps}")
-    _check_predictor(path, lips, encoder.embedding_size + len(ARTICULATORS))
-    return encoder.eval().requires_grad_(False), lips
+    _check_predictor(path, lips, embedding_size + len(ARTICULATORS))
+    return lips
 
 
 def _check_predictor(path: Path, lips: LipMotionPredictor, inputs: int) -> None:
-    """Whether the predictor's arrays fit one another and the encoder's `inputs` columns."""
+    """Whether the predictor's arrays fit one another and the `inputs` columns that it is to read."""
     rows, width = lips.support.shape if lips.support.ndim == 2 else (0, 0)
-    codes = lips.code_mean.size
+    codes = lips.closed_code.size
     expected = {
         "feature_mean": [inputs],
         "feature_scale": [inputs],
         "support": [rows, width],
         "weights": [rows, codes],
-        "code_mean": [codes],
+        "prior_map": [2, codes],
+        "code_offset": [codes],
         "code_range": [2, codes],
         "closed_code": [codes],
     }
     check_shapes(path, {name: list(getattr(lips, name).shape) for name in expected}, expected)
     if width % inputs:
         raise DamagedAvatarError(path, f"holds windows of {width} numbers, expected a multiple of {inputs}")
+    if lips.prior is not None:
+        heard = len(PHONES) + len(VISEMES) + len(ARTICULATORS)
+        expected = {"mean": [heard], "weights": [len(BLURS_S) * heard, 2]}
+        check_shapes(path, {name: list(getattr(lips.prior, name).shape) for name in expected}, expected)
 
 
 def _read_background(path: Path, resolution: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Annotated, TypeVar
 import tyro
 
 from talkinghead import __version__
-from talkinghead.config import Backend, EvaluateConfig, FitConfig, SpeakConfig
+from talkinghead.config import Backend, EvaluateConfig, FeaturesConfig, FitConfig, SpeakConfig
 from talkinghead.progress import Progress
 from tools.errors import UserError
 
@@ -107,6 +107,29 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Write speech features for the renderers of other papers: TalkingGaussian, ER-NeRF, SyncTalk."""
+
+    audio: Audio
+    """Speech in any format and of any length; of a video, its sound."""
+    output: Output
+    """NumPy file to write."""
+    overwrite: bool = False
+    """Replace a file that is there already."""
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+
+    def run(self) -> None:
+        from talkinghead.outputs import check_new_array
+
+        check_new_array(self.output, self.overwrite, [self.audio])
+        _check_sound(self.audio)
+        from talkinghead.export_features import export_features
+
+        exported = _show(export_features(self.audio, self.output, self.features))
+        print(f"{self.output}: {'x'.join(map(str, exported.shape))}; {exported.instructions}")
+
+
+@dataclass(frozen=True)
 class Demo:
     """Fit the sample clip that comes with the package, and let it speak: shows that everything works."""
 
@@ -186,6 +209,7 @@ Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Speak, tyro.conf.subcommand("speak")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Features, tyro.conf.subcommand("features")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
@@ -223,10 +247,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _mendable_library_errors() -> tuple[type[Exception], ...]:
     """Errors of the packages that know nothing of `UserError`, and that a user can do something about."""
-    from encoders.errors import EncoderWeightsError, LipMotionFitError, SpeechInputError
+    from encoders.errors import EncoderWeightsError, FeatureUnavailableError, LipMotionFitError, SpeechInputError
     from render.rasterize import BackendUnavailableError
 
-    return EncoderWeightsError, LipMotionFitError, SpeechInputError, BackendUnavailableError
+    encoders = (EncoderWeightsError, FeatureUnavailableError, LipMotionFitError, SpeechInputError)
+    return *encoders, BackendUnavailableError
 
 
 def _quieten_libraries() -> None:
@@ -257,13 +282,23 @@ def _speak(avatar: Path, audio: Path, output: Path, config: SpeakConfig, overwri
     from talkinghead.outputs import check_new_video
 
     check_new_video(output, overwrite, [avatar, audio])
+    _check_sound(audio)
+    from talkinghead.avatar import load_avatar, speech_feature_of
+    from talkinghead.speak import speak
+    from talkinghead.speech_choice import fetch_weights
+
+    def job() -> Generator[Progress, None, None]:
+        yield from fetch_weights(speech_feature_of(avatar))
+        yield from speak(load_avatar(avatar), audio, output, config)
+
+    _show(job())
+
+
+def _check_sound(audio: Path) -> None:
+    """Says what is wrong with it before anything slow is loaded."""
     from tools.media import first_sound_track
 
-    first_sound_track(audio)  # says what is wrong with it before anything slow is loaded
-    from talkinghead.avatar import load_avatar
-    from talkinghead.speak import speak
-
-    _show(speak(load_avatar(avatar), audio, output, config))
+    first_sound_track(audio)
 
 
 def _collected(results: Iterator[Result], total: int) -> Generator[Progress, None, list[Result]]:

@@ -10,6 +10,11 @@ from tools.errors import UserError
 Preset = Literal["fast", "standard", "best"]
 Backend = Literal["auto", "torch", "numba", "gsplat"]
 LandmarkBackend = Literal["mediapipe", "face-alignment"]
+FeatureLayout = Literal["talkinggaussian", "er-nerf", "synctalk"]
+DEFAULT_SPEECH = "default"
+ACOUSTIC_SPEECH = ("logmel", "mfcc", "hubert", "hubert-large", "wav2vec2", "whisper", "deepspeech")
+ADAPTER_SPEECH = ("se4lip", "pase")
+TRAINED_SPEECH_SUFFIX = ".safetensors"
 EVALUATION_HOLDOUT = 0.2
 LARGEST_HOLDOUT = 0.5
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 64, 2048
@@ -31,6 +36,10 @@ class FitConfig:
     """Which face, when several are seen: 1 is the largest."""
     landmarks: LandmarkBackend = "mediapipe"
     """What finds the face: MediaPipe comes with the package, face-alignment fetches weights on first use."""
+    speech: str = DEFAULT_SPEECH
+    """What the lips are driven by. default comes with the package; se4lip and pase adapt it to this person's lips.
+    logmel, mfcc, hubert, hubert-large, wav2vec2, whisper and deepspeech are for comparison (`talkinghead doctor` says
+    what they need), and so is a FILE.safetensors of `talkinghead train-encoder`."""
     backend: Backend = "auto"
     """Rasterizer: auto takes the fastest that runs here (see `talkinghead doctor`)."""
     restart: bool = False
@@ -41,6 +50,7 @@ class FitConfig:
         _require("--resolution", self.resolution, SMALLEST_RESOLUTION, LARGEST_RESOLUTION)
         _require("--face", self.face, 1, None)
         _require("--seed", self.seed, 0, None)
+        _require_speech(self.speech)
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,20 @@ class SpeakConfig:
 
     def __post_init__(self) -> None:
         _require("--crf", self.crf, 0, 51)
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Which speech features are written, and for whom."""
+
+    speech: str = DEFAULT_SPEECH
+    """default, logmel, mfcc, hubert, hubert-large, wav2vec2, whisper, deepspeech, or a FILE.safetensors of `talkinghead
+    train-encoder`; se4lip and pase are such files, looked for in the cache folder."""
+    layout: FeatureLayout = "talkinggaussian"
+    """Project that reads the file."""
+
+    def __post_init__(self) -> None:
+        _require_speech(self.speech)
 
 
 @dataclass(frozen=True)
@@ -112,6 +136,16 @@ class AblationConfig:
         _require("--steps", self.steps, 1, None)
         _require("--seed", self.seed, 0, None)
         _require("--holdout", self.holdout, 0.05, LARGEST_HOLDOUT)
+
+
+def _require_speech(speech: str) -> None:
+    """
+    Raises:
+        UserError: there is no such speech feature.
+    """
+    names = (DEFAULT_SPEECH, *ACOUSTIC_SPEECH, *ADAPTER_SPEECH)
+    if speech not in names and not speech.endswith(TRAINED_SPEECH_SUFFIX):
+        raise UserError(f"--speech takes {', '.join(names)} or a {TRAINED_SPEECH_SUFFIX} file, got {speech!r}")
 
 
 def _require(option: str, value: float, least: float, most: float | None) -> None:

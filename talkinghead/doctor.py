@@ -17,6 +17,7 @@ import torch
 from llvmlite import binding as llvm
 from safetensors import SafetensorError
 
+from encoders.acoustic.catalogue import ACOUSTIC_FEATURES
 from encoders.bundle import DEFAULT_BUNDLE
 from render.rasterize import available_backends
 from tools.errors import FfmpegMissingError
@@ -67,6 +68,7 @@ def diagnose() -> tuple[Finding, ...]:
         _ffmpeg(),
         _mediapipe_models(),
         _speech_encoder(),
+        *_speech_features(),
         _face_alignment_weights(),
     )
 
@@ -181,6 +183,21 @@ def _speech_encoder() -> Finding:
     size = DEFAULT_BUNDLE.weights.stat().st_size / 2**20
     origin = f"{len(provenance)} facts on its origin"
     return Finding("speech encoder", True, f"{DEFAULT_BUNDLE.name}, {size:.1f} MiB, {origin}")
+
+
+def _speech_features() -> Iterator[Finding]:
+    """The features that `--speech` offers for comparison."""
+    for feature in ACOUSTIC_FEATURES.values():
+        name, weights = f"speech {feature.name}", feature.weights
+        if command := feature.install_command():
+            yield Finding(name, False, f"{feature.source}: its package is not installed", command, optional=True)
+        elif weights is not None and not weights.is_present:
+            fetched = "" if weights.archived else "fetched when it is first used, with a connection; without one, "
+            detail = f"{feature.source}: its weights ({weights.licence}) are not here"
+            yield Finding(name, False, detail, fetched + weights.remedy, optional=True)
+        else:
+            place = "" if weights is None else f", {weights.path}"
+            yield Finding(name, True, f"{feature.source}{place}", optional=True)
 
 
 def _face_alignment_weights() -> Finding:

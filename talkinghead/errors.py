@@ -22,9 +22,17 @@ class NewerAvatarError(UserError):
     """An avatar folder in a format that came after this release."""
 
 
+class OlderAvatarError(UserError):
+    """An avatar folder in a format that this release no longer reads."""
+
+
 class OutputExistsError(UserError):
     """The output is there already, and to overwrite it was not asked for."""
 
 
 class NothingHeldOutError(UserError):
     """An avatar that was fitted to its whole clip cannot be measured on it."""
+
+
+class SpeechFeatureError(UserError):
+    """An avatar's speech feature cannot be computed here as it was when the avatar was fitted."""

@@ -19,13 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from encoders.features import SpeechFeatureTrack
-from talkinghead.avatar import Avatar, load_avatar
+from talkinghead.avatar import Avatar, load_avatar, speech_feature_of
 from talkinghead.compositing import composite
 from talkinghead.config import Backend, EvaluateConfig
 from talkinghead.errors import NothingHeldOutError
-from talkinghead.fit import clip_features, fit
+from talkinghead.fit import fit
+from talkinghead.lip_fit import clip_features
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
+from talkinghead.speech_choice import fetch_weights
 from tools import metrics
 from tools.face_topology import MEDIAPIPE_478
 from tools.landmarks import landmark_detector
@@ -110,6 +112,7 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
         UserError: see `fit` and `load_avatar`.
     """
     if target.is_dir():
+        yield from fetch_weights(speech_feature_of(target))
         return (yield from _measure(load_avatar(target), config.fit.backend))
     with tempfile.TemporaryDirectory(prefix="talkinghead-evaluate-") as folder:
         output = Path(folder) / "held-out.avatar"
@@ -155,7 +158,7 @@ def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Eval
 
 def _drives(avatar: Avatar, info: VideoInfo, held_out: np.ndarray) -> dict[str, np.ndarray]:
     """Lower-face codes [T, Kl] of each row."""
-    speech = clip_features(info, avatar.encoder, avatar.manifest.sound_delay_frames)
+    speech = clip_features(info, avatar.encoder, avatar.embedding, avatar.manifest.sound_delay_frames)
     spoken = avatar.lips.predict(speech)[held_out]
     tracked = avatar.tracks.lower[held_out]
     silent = SpeechFeatureTrack(np.zeros_like(speech.features), info.fps)
@@ -207,6 +210,7 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "first_held_out_frame": facts.fitted_frames,
         "frames_per_second": str(facts.fps),
         "crop_resolution_px": facts.crop.resolution,
+        "speech": facts.speech_feature,
         "preset": facts.preset,
         "seed": facts.seed,
         "landmarks": "MediaPipe face mesh following each row's output as a video, and the source alike",

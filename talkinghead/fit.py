@@ -14,7 +14,6 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,27 +21,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from encoders.av_offset import estimate_offset
 from encoders.bundle import DEFAULT_BUNDLE
-from encoders.errors import SpeechInputError
-from encoders.features import SpeechFeatureTrack, speech_features
-from encoders.lip_motion import LipMotionPredictor
-from encoders.speech import SpeechEncoder
 from render.fitting import HeadFitter, MotionTargets
 from render.head_model import Intrinsics
 from render.seeding import FaceMesh, ReferenceView, paint, seed_head_model
 from talkinghead import __version__
 from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
 from talkinghead.config import FitConfig
+from talkinghead.lip_fit import delay_findings, fit_lips
 from talkinghead.manifest import FileRecord
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress
 from talkinghead.renderer import device_for
 from talkinghead.report import write_report
+from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_manifest, weights_sha256
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
-from tools.audio import SAMPLE_RATE, read_audio
 from tools.errors import NoAudioError
-from tools.metrics import mouth_opening
 from tools.tracked_clip import TrackedClip, load_tracked_clip, save_tracked_clip
 from tools.tracking import TrackingConfig, track_clip
 from tools.video import VideoInfo, probe
@@ -77,14 +71,11 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
 
 
 def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterator[Progress]:
+    yield from fetch_weights(config.speech)
+    embedding = load_embedding(config.speech)  # what is missing or damaged is told before the work
     source_sha256 = FileRecord.of(info.path).sha256
     clip = yield from _track(info, config, source_sha256, work)
-    encoder = DEFAULT_BUNDLE.load()
-    speech = clip_features(info, encoder, 0.0)
-    delay_frames = _sound_delay(clip, speech)
-    if delay_frames:
-        speech = clip_features(info, encoder, delay_frames)
-    lips = _fit_lips(clip, speech)
+    lips = yield from fit_lips(info, clip, embedding, config)
     frames = yield from load_training_frames(info, clip)
     fitter = _start_fit(clip, frames, config)
     yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
@@ -92,10 +83,11 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     fitter.poses.cpu()
     yield Progress("saving", 0, 1)
     avatar = Avatar(
-        manifest=_manifest(info, clip, config, fitter, source_sha256, delay_frames),
+        manifest=_manifest(info, clip, config, fitter, source_sha256, lips.delay_frames),
         model=fitter.model,
-        lips=lips,
-        encoder=encoder,
+        lips=lips.predictor,
+        encoder=lips.encoder,
+        embedding=lips.embedding,
         tracks=_source_tracks(clip, frames, fitter),
         background=clip.background,
     )
@@ -104,35 +96,6 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     (work / "fit.safetensors").unlink(missing_ok=True)
     report.unlink()
     yield Progress("saving", 1, 1)
-
-
-def clip_features(info: VideoInfo, encoder: SpeechEncoder, delay_frames: float) -> SpeechFeatureTrack:
-    """Speech features of a clip's own sound at its frame times, the sound delayed by so many frames."""
-    samples = read_audio(info.path).samples
-    delay = round(delay_frames * SAMPLE_RATE / float(info.fps))
-    shifted = np.concatenate([np.zeros(delay, np.float32), samples]) if delay > 0 else samples[-delay:]
-    return speech_features(shifted, encoder, info.fps, info.frame_count)
-
-
-def _sound_delay(clip: TrackedClip, speech: SpeechFeatureTrack) -> float:
-    """Frames by which the sound must be delayed to match the lips of the fitted part; 0 when that cannot be told."""
-    fitted = slice(0, clip.fitted_frames)
-    points, ring = clip.landmarks[fitted], clip.topology.inner_lips
-    opening = mouth_opening(points, clip.shape.points, clip.topology)
-    width = np.linalg.norm(points[:, ring[0], :2] - points[:, ring[len(ring) // 2], :2], axis=1)
-    try:
-        offset = estimate_offset(SpeechFeatureTrack(speech.features[fitted], speech.fps), opening, width)
-    except SpeechInputError:  # the face is seen too briefly
-        return 0.0
-    return offset.frames if offset.is_reliable and abs(offset.frames) > 1 else 0.0
-
-
-def _delay_findings(delay_frames: float, fps: Fraction) -> tuple[str, ...]:
-    if not delay_frames:
-        return ()
-    milliseconds = 1000 * delay_frames / float(fps)
-    when = "late" if milliseconds > 0 else "early"
-    return (f"the picture is {abs(milliseconds):.0f} ms {when} against the sound: corrected for learning the lips",)
 
 
 def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
@@ -159,13 +122,6 @@ def _track(
                 clip = finished.value
         save_tracked_clip(clip, path, key)
     return clip
-
-
-def _fit_lips(clip: TrackedClip, speech: SpeechFeatureTrack) -> LipMotionPredictor:
-    codes = clip.expression.lower.copy()
-    codes[clip.fitted_frames :] = np.nan
-    codes[~clip.found] = np.nan
-    return LipMotionPredictor.fit(speech, codes, mouth_opening(clip.landmarks, clip.shape.points, clip.topology))
 
 
 def _codes(clip: TrackedClip) -> np.ndarray:
@@ -277,6 +233,8 @@ def _manifest(
         focal_px=clip.head.focal_px,
         topology=clip.topology.name,
         speech_encoder=DEFAULT_BUNDLE.name,
+        speech_feature=name_in_manifest(config.speech),
+        speech_weights_sha256=weights_sha256(config.speech),
         preset=config.preset,
         seed=config.seed,
         face=len(model.face),
@@ -285,6 +243,6 @@ def _manifest(
         codes=model.code_size,
         extent=model.face.field.planes.extent,
         field=recipe.motion,
-        findings=(*clip.findings, *_delay_findings(delay_frames, info.fps)),
+        findings=(*clip.findings, *delay_findings(delay_frames, info.fps)),
         sound_delay_frames=delay_frames,
     )

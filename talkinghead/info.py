@@ -45,9 +45,16 @@ def _avatar_facts(folder: Path, manifest: AvatarManifest) -> tuple[Fact, ...]:
         Fact("Gaussians", "{:,} face, {:,} body, {:,} inside the mouth".format(*counts)),
         Fact("expression", f"{manifest.codes} codes from {manifest.topology} landmarks"),
         Fact("speech encoder", manifest.speech_encoder),
+        Fact("lips driven by", _speech(manifest)),
         Fact("fit", f"preset {manifest.preset}, seed {manifest.seed}"),
         *(Fact("note", finding) for finding in manifest.findings),
     )
+
+
+def _speech(manifest: AvatarManifest) -> str:
+    if not manifest.speech_weights_sha256:
+        return manifest.speech_feature
+    return f"{manifest.speech_feature} (weights with SHA-256 {manifest.speech_weights_sha256[:12]}, not in the avatar)"
 
 
 def _video_facts(info: VideoInfo) -> tuple[Fact, ...]:

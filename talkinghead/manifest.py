@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from render.motion import MotionFieldConfig
-from talkinghead.errors import DamagedAvatarError, NewerAvatarError
+from talkinghead.errors import DamagedAvatarError, NewerAvatarError, OlderAvatarError
 from talkinghead.outputs import MANIFEST_NAME
 from tools.tracked_clip import TOPOLOGIES, CropBox
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 65_536, 4_096
 """Far above anything useful: what is larger is no avatar, and must not be allocated."""
 _BLOCK_BYTES = 1 << 20
@@ -54,6 +54,8 @@ class AvatarManifest:
     field: MotionFieldConfig
     findings: tuple[str, ...]  # what the preflight found
     sound_delay_frames: float = 0.0  # by which the clip's own sound comes too early for its lips
+    speech_feature: str = "default"  # whose embedding drives the lips; the default is that of speech_encoder
+    speech_weights_sha256: str = ""  # of the weights that the feature reads from outside the avatar
 
     def __post_init__(self) -> None:
         largest_crop = min(self.width, self.height)
@@ -111,17 +113,22 @@ def read_manifest(path: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
     """The facts of an avatar, and the records of its files by name.
 
     Raises:
-        NewerAvatarError: written by a later release in a format that this one does not know.
+        NewerAvatarError, OlderAvatarError: written by another release in a format that this one does not read.
         DamagedAvatarError: not what `write_manifest` wrote.
         OSError: the file cannot be read.
     """
     try:
         content = json.loads(path.read_bytes())
         version = content["format_version"]
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if type(version) is int and version > FORMAT_VERSION:
             raise NewerAvatarError(
                 f"{path.parent} has avatar format {version}, and this talkinghead reads {FORMAT_VERSION}: "
                 "update it (pip install --upgrade talkinghead)"
+            )
+        if type(version) is int and version < FORMAT_VERSION:
+            raise OlderAvatarError(
+                f"{path.parent} has avatar format {version}, whose lips listen to an encoder that is gone: "
+                f"fit it again from {path.parent / 'source.mp4'}"
             )
         facts = {"avatar": content["avatar"], "files": content["files"]}
         if version != FORMAT_VERSION or content["sha256"] != _digest(facts):

@@ -9,7 +9,7 @@ from pathlib import Path
 from talkinghead.errors import OutputExistsError
 from tools.errors import OutputError
 
-VIDEO_SUFFIX = ".mp4"
+VIDEO_SUFFIX, ARRAY_SUFFIX = ".mp4", ".npy"
 MANIFEST_NAME = "avatar.json"
 """The file that makes a folder an avatar."""
 
@@ -40,6 +40,13 @@ def check_new_video(output: Path, overwrite: bool, inputs: Sequence[Path] = ()) 
     """As `check_new_file`; the name must have the ending of the format that is written."""
     if output.suffix.lower() != VIDEO_SUFFIX:
         raise OutputError(f"cannot write {output}: videos are written as MP4; give a name that ends in {VIDEO_SUFFIX}")
+    check_new_file(output, overwrite, inputs)
+
+
+def check_new_array(output: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """As `check_new_file`; the name must have the ending of NumPy's files, which other programs look for."""
+    if output.suffix != ARRAY_SUFFIX:
+        raise OutputError(f"cannot write {output}: give a name that ends in {ARRAY_SUFFIX}")
     check_new_file(output, overwrite, inputs)
 
 

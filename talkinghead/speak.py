@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.features import speech_feature_blocks
+from encoders.embedding import feature_blocks
 from talkinghead.avatar import Avatar
 from talkinghead.config import SpeakConfig
 from talkinghead.pipelining import mapped, prefetched
@@ -21,17 +21,13 @@ from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from talkinghead.timeline import PingPong, frames_in_order
 from tools.audio import frame_count, probe_audio, read_audio_blocks
-from tools.errors import UserError
+from tools.errors import AudioTooShortError
 from tools.video import EncodeSettings, VideoInfo, VideoWriter
 
 AUDIO_BLOCK_S = 10.0
 WAITING_FRAMES = 32
 """Decoded frames that may wait: as many as are read at once backwards, so that reading and rendering overlap."""
 WAITING_CODE_BLOCKS = 1
-
-
-class AudioTooShortError(UserError):
-    """Driving audio of less than half a frame."""
 
 
 @dataclass(frozen=True)
@@ -104,4 +100,5 @@ def _driven_frames(avatar: Avatar, source: VideoInfo, audio: Path, frames: int) 
 def _lip_codes(avatar: Avatar, audio: Path, frames: int) -> Iterator[np.ndarray]:
     """Blocks [n, Kl], `frames` rows in all."""
     samples = (block.samples for block in read_audio_blocks(audio, AUDIO_BLOCK_S))
-    return avatar.lips.predict_blocks(speech_feature_blocks(samples, avatar.encoder, avatar.manifest.fps, frames))
+    fps = avatar.manifest.fps
+    return avatar.lips.predict_blocks(feature_blocks(samples, avatar.encoder, avatar.embedding, fps, frames))

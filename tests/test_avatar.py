@@ -27,9 +27,9 @@ from render.head_model import HeadModel
 from talkinghead import avatar as avatar_module
 from talkinghead import folder_swap
 from talkinghead.avatar import FILES, Avatar, load_avatar, save_avatar
-from talkinghead.errors import DamagedAvatarError, NewerAvatarError, NotAnAvatarError
+from talkinghead.errors import DamagedAvatarError, NewerAvatarError, NotAnAvatarError, OlderAvatarError
 from talkinghead.gaussians_ply import read_gaussians, write_gaussians
-from talkinghead.manifest import FileRecord, read_manifest, write_manifest
+from talkinghead.manifest import FORMAT_VERSION, FileRecord, read_manifest, write_manifest
 from tools.errors import OutputError, UserError
 from tools.tracked_clip import CropBox
 from tools.video import read_frames
@@ -101,7 +101,7 @@ def seal(folder: Path, **changes: object) -> None:
     reseal(folder, {"avatar": facts["avatar"] | changes, "files": files})
 
 
-def reseal(folder: Path, facts: dict[str, object], version: object = 1) -> None:
+def reseal(folder: Path, facts: dict[str, object], version: object = FORMAT_VERSION) -> None:
     """Writes facts as avatar.json with a checksum that matches, as someone with ill intent could."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     (folder / "avatar.json").write_text(json.dumps({"format_version": version, "sha256": digest, **facts}))
@@ -390,12 +390,12 @@ def test_any_bit_of_the_manifest_may_flip(folder: Path, bit: int) -> None:
         path.write_bytes(flipped)
         try:
             assert read_manifest(path) == (manifest, records), "a flip may pass only if it changes nothing"
-        except (DamagedAvatarError, NewerAvatarError):
+        except (DamagedAvatarError, NewerAvatarError, OlderAvatarError):
             continue
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "[]", "3", '{"format_version": null}', "{}", '{"format_version": 1}', "[" * 100_000]
+    "text", ["", "null", "[]", "3", '{"format_version": null}', "{}", '{"format_version": 2}', "[" * 100_000]
 )
 def test_a_manifest_that_is_other_json(folder: Path, text: str) -> None:
     (folder / "avatar.json").write_text(text)
@@ -404,8 +404,15 @@ def test_a_manifest_that_is_other_json(folder: Path, text: str) -> None:
 
 
 def test_a_newer_format(folder: Path) -> None:
-    reseal(folder, {"anything": "else"}, version=2)
-    with pytest.raises(NewerAvatarError, match=r"format 2, and this talkinghead reads 1: update"):
+    reseal(folder, {"anything": "else"}, version=FORMAT_VERSION + 1)
+    expected = rf"format {FORMAT_VERSION + 1}, and this talkinghead reads {FORMAT_VERSION}: update"
+    with pytest.raises(NewerAvatarError, match=expected):
+        load_avatar(folder)
+
+
+def test_an_older_format_says_what_to_fit_again(folder: Path) -> None:
+    reseal(folder, {"anything": "else"}, version=1)
+    with pytest.raises(OlderAvatarError, match=r"format 1, .* fit it again from .*source\.mp4"):
         load_avatar(folder)
 
 
@@ -487,6 +494,9 @@ def garbage(path: Path) -> None:
         ("speech_encoder.safetensors", replace_tensor("lips.weights", lambda t: t[1:]), "weights"),
         ("speech_encoder.safetensors", replace_tensor("lips.support", lambda t: t[:, 1:]), "multiple"),
         ("speech_encoder.safetensors", replace_tensor("lips.feature_mean", lambda t: t[1:]), "feature_mean"),
+        ("speech_encoder.safetensors", replace_tensor("lips.prior_map", lambda t: t[1:]), "prior_map"),
+        ("speech_encoder.safetensors", replace_tensor("lips.prior.weights", lambda t: t[1:]), "weights"),
+        ("speech_encoder.safetensors", replace_tensor("lips.prior.mean", lambda t: None), "predictor"),
         ("speech_encoder.safetensors", replace_tensor("lips.fps", lambda t: t * 0), "predictor"),
         ("speech_encoder.safetensors", replace_tensor("lips.fps", lambda t: t + 5), "frames/s"),
         ("speech_encoder.safetensors", replace_tensor("lips.closed_code", lambda t: None), "closed_code"),

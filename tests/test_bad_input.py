@@ -53,13 +53,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "photos").mkdir()
     (folder / "photos" / "holiday.jpg").write_bytes(b"not really")
     save_tiny_avatar(folder)
-    for name in ("truncated", "newer", "incomplete"):
+    for name in ("truncated", "newer", "older", "incomplete"):
         shutil.copytree(folder / "tiny.avatar", folder / f"{name}.avatar")
     motion = folder / "truncated.avatar" / "motion.safetensors"
     motion.write_bytes(motion.read_bytes()[:1000])
     (folder / "incomplete.avatar" / "source.mp4").unlink()
-    manifest = folder / "newer.avatar" / "avatar.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 99}))
+    for name, version in (("newer", 99), ("older", 1)):
+        manifest = folder / f"{name}.avatar" / "avatar.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": version}))
     (folder / "result.mp4").write_bytes(b"an earlier result")
     (folder / "figures.json").write_text("{}")
     return folder
@@ -96,13 +97,17 @@ CASES = {
     "fit {}/faceless.mov -o {}/new --holdout 0.9": "--holdout takes 0 to 0.5, got 0.9",
     "fit {}/faceless.mov -o {}/new --holdout nan": "--holdout takes",
     "fit {}/faceless.mov -o {}/new --face 0": "--face takes 1 or more",
+    # fit: the speech feature
+    "fit {}/faceless.mov -o {}/new --speech humbert": "--speech takes default, logmel, .*, got 'humbert'",
+    "fit {}/faceless.mov -o {}/new --speech {}/none.safetensors": "no encoder at .*none.safetensors; train one",
+    "fit {}/faceless.mov -o {}/new --speech {}/tiny.avatar/tracks.safetensors": "holds no encoder of train-encoder",
     # speak: the avatar
     "speak {}/none.avatar {}/speech.wav -o {}/new.mp4": "none.avatar does not exist: make an avatar with",
     "speak {}/faceless.mov {}/speech.wav -o {}/new.mp4": "faceless.mov is a file, and an avatar is a folder",
     "speak {}/photos {}/speech.wav -o {}/new.mp4": "photos has no avatar.json",
     "speak {}/truncated.avatar {}/speech.wav -o {}/new.mp4": "motion.safetensors has 1000 bytes instead of",
     "speak {}/incomplete.avatar {}/speech.wav -o {}/new.mp4": "source.mp4 is missing: copy the avatar again",
-    "speak {}/newer.avatar {}/speech.wav -o {}/new.mp4": "has avatar format 99, and this talkinghead reads 1: update",
+    "speak {}/newer.avatar {}/speech.wav -o {}/new.mp4": "has avatar format 99, and this talkinghead reads 2: update",
     # speak: the audio
     "speak {}/tiny.avatar {}/none.wav -o {}/new.mp4": "none.wav does not exist",
     "speak {}/tiny.avatar {}/empty.wav -o {}/new.mp4": "empty.wav is empty",
@@ -120,6 +125,14 @@ CASES = {
     "speak {}/tiny.avatar {}/result.mp4 -o {}/result.mp4 --overwrite": "is, or lies in, the input",
     "speak {}/tiny.avatar {}/speech.wav -o {}/tiny.avatar/source.mp4 --overwrite": "is, or lies in, the input",
     "speak {}/tiny.avatar {}/speech.wav -o {}/new.mp4 --crf 99": "--crf takes 0 to 51, got 99",
+    "speak {}/older.avatar {}/speech.wav -o {}/new.mp4": "has avatar format 1, .*: fit it again from .*source.mp4",
+    # features
+    "features {}/none.wav -o {}/new.npy": "none.wav does not exist",
+    "features {}/no_samples.wav -o {}/new.npy": "no_samples.wav",
+    "features {}/blip.wav -o {}/new.npy --speech humbert": "--speech takes default, logmel, .*, got 'humbert'",
+    "features {}/speech.wav -o {}/new.npz": "a name that ends in .npy",
+    "features {}/speech.wav -o {}/none/new.npy": "none is not a folder; create it first",
+    "features {}/silent.mov -o {}/new.npy": "silent.mov has no sound",
     # evaluate
     "evaluate {}/none": "none does not exist",
     "evaluate {}/text.mp4": "text.mp4 is not a video",
@@ -130,6 +143,7 @@ CASES = {
     "evaluate {}/truncated.avatar": "motion.safetensors has 1000 bytes",
     "evaluate {}/tiny.avatar": "fit it with --holdout",
     "evaluate {}/tiny.avatar --preset best": "nothing is fitted: leave the options of the fit away",
+    "evaluate {}/tiny.avatar --speech mfcc": "nothing is fitted: leave the options of the fit away",
     "evaluate {}/tiny.avatar --json {}/figures.json": "figures.json exists: add --overwrite",
     "evaluate {}/faceless.mov --json {}/faceless.mov --overwrite": "is, or lies in, the input",
     "evaluate {}/faceless.mov --json {}/none/figures.json": "create it first",

@@ -10,7 +10,9 @@ import pytest
 import torch
 from conftest import ROOT
 
+from encoders.acoustic.catalogue import ACOUSTIC_FEATURES
 from talkinghead import doctor
+from talkinghead.config import ACOUSTIC_SPEECH
 from talkinghead.doctor import Finding, diagnose
 from tools.errors import FfmpegMissingError
 
@@ -122,3 +124,18 @@ def test_optional_weights_are_found_in_torchs_cache(tmp_path: Path, monkeypatch:
     for name in doctor.FACE_ALIGNMENT_WEIGHTS:
         (tmp_path / "checkpoints" / name).touch()
     assert found("weights of face-alignment").ok
+
+
+def test_every_speech_feature_is_reported_with_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("encoders.acoustic.catalogue.util.find_spec", lambda package: None)
+    findings = {name: found(f"speech {name}") for name in ACOUSTIC_SPEECH}
+    assert all(finding.optional for finding in findings.values())
+    assert [name for name, finding in findings.items() if finding.ok] == ["logmel", "mfcc"]
+    for name in ("whisper", "deepspeech"):
+        assert findings[name].remedy == f"pip install 'talkinghead[{name}]'"
+    hubert = ACOUSTIC_FEATURES["hubert"].weights
+    assert "fetched when it is first used" in findings["hubert"].remedy and hubert.url in findings["hubert"].remedy
+    hubert.path.parent.mkdir(parents=True)
+    hubert.path.touch()
+    assert found("speech hubert").ok and str(hubert.path) in found("speech hubert").detail

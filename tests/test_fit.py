@@ -19,31 +19,18 @@ from safetensors import safe_open
 from tiny_head import fitter, rendered_frames
 
 import talkinghead.fit
-from encoders.bundle import DEFAULT_BUNDLE
-from encoders.features import SpeechFeatureTrack
-from encoders.speech import SpeechEncoder
 from render.fitting import HeadFitter
 from talkinghead.avatar import load_avatar
 from talkinghead.config import FitConfig
-from talkinghead.fit import clip_features, fit, fitted_frame_count, work_folder
+from talkinghead.fit import fit, fitted_frame_count, work_folder
 from talkinghead.presets import RECIPES
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from tools.errors import NoAudioError
 from tools.metrics import face_hull_mask, psnr
-from tools.video import VideoInfo, read_frames
+from tools.video import read_frames
 
 frames = cache(rendered_frames)
-
-
-@cache
-def encoder() -> SpeechEncoder:
-    return DEFAULT_BUNDLE.load()
-
-
-@cache
-def speech() -> SpeechFeatureTrack:
-    return clip_features(demo_clip(), encoder(), 0.0)
 
 
 # --- the avatar ---
@@ -203,49 +190,6 @@ def test_a_silent_video_is_refused_before_anything_is_written(tmp_path: Path, mo
     with pytest.raises(NoAudioError, match="has no sound"):
         next(fit(demo_clip().path, tmp_path / "new.avatar", FitConfig()))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("frames", [6, -6])
-def test_delayed_sound_is_heard_so_many_frames_later(frames: int) -> None:
-    delayed = clip_features(demo_clip(), encoder(), frames)
-    assert len(delayed) == len(speech()) == demo_clip().frame_count
-    inner = slice(40, 250)
-    moved = slice(inner.start + frames, inner.stop + frames)
-    assert np.abs(delayed.features[moved] - speech().features[inner]).max() < 1e-2 * np.ptp(speech().features)
-
-
-def test_the_demo_clips_sound_is_in_time() -> None:
-    assert talkinghead.fit._sound_delay(demo_track(), speech()) == 0.0
-
-
-@pytest.mark.parametrize("early", [5, -4])
-def test_sound_out_of_time_is_moved_back(early: int) -> None:
-    """The sound comes `early` frames before the lips, so it has to be delayed by as many."""
-    shifted = SpeechFeatureTrack(np.roll(speech().features, -early, axis=0), speech().fps)
-    assert talkinghead.fit._sound_delay(demo_track(), shifted) == pytest.approx(early, abs=1)
-    info: VideoInfo = demo_clip()
-    (line,) = talkinghead.fit._delay_findings(float(early), info.fps)
-    assert ("late" if early > 0 else "early") in line and f"{40 * abs(early)} ms" in line
-
-
-def test_a_face_seen_too_briefly_leaves_the_sound_where_it_is() -> None:
-    """Three seconds with a frame missing are enough for an avatar, though not to measure an offset."""
-    clip = replace(demo_track(), landmarks=demo_track().landmarks.copy())
-    clip.landmarks[74:] = np.nan
-    assert talkinghead.fit._sound_delay(clip, speech()) == 0.0
-
-
-def test_lips_learn_from_the_fitted_frames_alone() -> None:
-    clip = demo_track()
-    changed = replace(clip, expression=replace(clip.expression, lower=clip.expression.lower.copy()))
-    changed.expression.lower[fitted_frames() :] += 100
-    first, second = (talkinghead.fit._fit_lips(each, speech()).predict(speech()) for each in (clip, changed))
-    assert np.array_equal(first, second)
-    landmarks = clip.landmarks.copy()
-    landmarks[fitted_frames() :] += 50
-    assert np.array_equal(
-        talkinghead.fit._fit_lips(replace(clip, landmarks=landmarks), speech()).predict(speech()), first
-    )
 
 
 def test_the_head_starts_alike_whatever_ran_before() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from encoders.lip_calibration import PRIOR_SHARES, closed_mouth, opening_gain, stacking_shares
+from encoders.lip_calibration import PRIOR_FRAMES, PRIOR_SHARES, closed_mouth, opening_gain, stacking_shares
 
 FPS = 25.0
 CODES = 3
@@ -35,7 +35,7 @@ def test_shares_are_the_ridge_regression_towards_the_prior_shares() -> None:
         for series in (generic[:, k], personal[:, k], codes[:, k]):
             parts.append(series - np.convolve(np.pad(series, 25, "edge"), kernel, "valid"))
         error = np.sum((parts[2] - candidate[0] * parts[0] - candidate[1] * parts[1]) ** 2)
-        pull = [np.sum(part**2) * 200 / 1000 * (c - p) ** 2 for part, c, p in zip(parts, candidate, PRIOR_SHARES)]  # noqa: B905
+        pull = [np.sum(parts[j] ** 2) * (PRIOR_FRAMES / 1000) * (candidate[j] - PRIOR_SHARES[j]) ** 2 for j in (0, 1)]
         return float(error + sum(pull))
 
     for k in range(CODES):

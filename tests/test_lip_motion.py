@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_people import made_up_speech, people
 from safetensors.torch import load_file, save_file
 
 from encoders.drift_regression import DriftRegressionSettings, cross_validated, kernel, regression_weights
 from encoders.errors import LipMotionFitError
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_motion import LipMotionPredictor, LipMotionSettings
+from encoders.lip_prior import fit_lip_prior
 from encoders.phones import PHONES, VISEMES
 
 FPS = Fraction(25)
@@ -156,6 +158,41 @@ def test_the_closed_mouth_lies_on_the_regression_of_the_codes_on_the_opening() -
     expected = [np.polyval(np.polyfit(opening, code, 1), opening[closed].mean()) for code in codes.T]
     np.testing.assert_allclose(predictor.closed_code, expected, rtol=1e-4, atol=1e-4)
     assert predictor.closed_code[1] < codes[closed, 1].mean() - 1.0
+
+
+def test_a_short_clip_leans_on_the_prior() -> None:
+    """Lips that do what people's lips do: four seconds are enough with the prior, too little without."""
+    speech, prior = made_up_speech(800, 0), fit_lip_prior(people())
+    motion = prior.predict(speech)
+    random = np.random.default_rng(0)
+    heard = motion @ random.standard_normal((2, CODES))
+    codes = (heard + random.standard_normal((800, CODES))).astype(np.float32)
+    codes[100:] = np.nan
+    opening = np.where(np.arange(800) < 100, motion[:, 0], np.nan)
+    agreement = {}
+    for weight in (0.0, 1.0):
+        settings = LipMotionSettings(prior=weight, amplitude=0.0)
+        predicted = LipMotionPredictor.fit(speech, codes, opening, settings, prior).predict(speech)
+        pairs = zip(predicted[100:].T, heard[100:].T, strict=True)
+        agreement[weight] = np.mean([np.corrcoef(found, true)[0, 1] for found, true in pairs])
+    assert agreement[1.0] > 0.9
+    assert agreement[0.0] < agreement[1.0] - 0.2
+
+
+def test_prior_and_articulation_can_be_left_out(tmp_path: Path) -> None:
+    """The embedding alone then drives the lips, as in a comparison of embeddings."""
+    example = talker()
+    settings = LipMotionSettings(prior=0.0, articulation=0.0)
+    predictor = LipMotionPredictor.fit(example.speech, example.codes, example.codes[:, 0], settings)
+    save_file(predictor.to_tensors(), tmp_path / "lips.safetensors")
+    assert not any(name.startswith("prior.") for name in load_file(tmp_path / "lips.safetensors"))
+    predictor = LipMotionPredictor.from_tensors(load_file(tmp_path / "lips.safetensors"))
+    features = example.speech.features.copy()
+    features[:, EMBEDDING:-3] += np.random.default_rng(0).random(features[:, EMBEDDING:-3].shape).astype(np.float32)
+    changed = predictor.predict(SpeechFeatureTrack(features, FPS))
+    np.testing.assert_allclose(changed, predictor.predict(example.speech), atol=1e-4)
+    features[:, 0] += 1.0
+    assert np.abs(predictor.predict(SpeechFeatureTrack(features, FPS)) - changed).max() > 0.1
 
 
 def test_frames_without_codes_are_not_used() -> None:

@@ -8,59 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_people import FPS, TRUE_APERTURE, TRUE_WIDTH, made_up_person, made_up_speech, people
 from safetensors.torch import save_file
-from scipy.ndimage import gaussian_filter1d
 
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.errors import EncoderWeightsError, LipMotionFitError, SpeechInputError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 from encoders.lip_prior import LipPrior, context_frames, fit_lip_prior, load_lip_prior, save_lip_prior
 from encoders.measured_lips import MeasuredLips
-from encoders.phones import APERTURE_BLENDING_S, ARTICULATORY_TARGETS, PHONES, VISEMES, WIDTH_BLENDING_S
+from encoders.phones import ARTICULATORY_TARGETS, PHONES, VISEMES
 from encoders.target_calibration import HAND_TARGETS, calibrated_targets
 
-FPS = Fraction(25)
 PHONE_COLUMNS = slice(4, 4 + len(PHONES))
-
-
-def made_up_speech(frames: int, seed: int, fps: Fraction = FPS) -> SpeechFeatureTrack:
-    """Phones of about 0.1 s in random order, heard without doubt; an embedding of noise."""
-    random = np.random.default_rng(seed)
-    labels = np.repeat(random.integers(0, len(PHONES), frames), max(1, round(0.1 * float(fps))))[:frames]
-    features = np.zeros((frames, 4 + EXTRA_COLUMNS), np.float32)
-    features[:, :4] = random.standard_normal((frames, 4))
-    features[np.arange(frames), 4 + labels] = 1.0
-    viseme = {phone: index for index, phones in enumerate(VISEMES.values()) for phone in phones}
-    features[np.arange(frames), 4 + len(PHONES) + np.array([viseme[PHONES[label]] for label in labels])] = 1.0
-    features[:, -5:-2] = random.random((frames, 3))
-    return SpeechFeatureTrack(features, fps)
-
-
-def made_up_person(
-    aperture: np.ndarray, width: np.ndarray, seed: int, frames: int = 600, fps: Fraction = FPS
-) -> MeasuredLips:
-    """Lips that follow per-phone targets [P], scaled, on a smile that drifts and under noise."""
-    speech = made_up_speech(frames, seed, fps)
-    random = np.random.default_rng(100 + seed)
-    smile = np.sin(np.linspace(0, 5, frames))
-    series = []
-    for targets, dominances, blending_s in (
-        (aperture, [t.aperture_dominance for t in ARTICULATORY_TARGETS.values()], APERTURE_BLENDING_S),
-        (width, [t.width_dominance for t in ARTICULATORY_TARGETS.values()], WIDTH_BLENDING_S),
-    ):
-        weights = gaussian_filter1d(speech.phones * np.array(dominances), blending_s * float(fps), axis=0)
-        blended = (weights / weights.sum(axis=1, keepdims=True)) @ targets
-        noise = 0.3 * blended.std() * random.standard_normal(frames)
-        series.append(random.uniform(0.5, 2.0) * (blended + noise) + smile)
-    return MeasuredLips(speech, *series)
-
-
-TRUE_APERTURE = np.random.default_rng(0).random(len(PHONES))
-TRUE_WIDTH = np.random.default_rng(1).uniform(-1, 1, len(PHONES))
-
-
-def people(count: int = 4) -> list[MeasuredLips]:
-    return [made_up_person(TRUE_APERTURE, TRUE_WIDTH, seed) for seed in range(count)]
 
 
 def agreement(prior: LipPrior, lips: MeasuredLips) -> np.ndarray:

@@ -18,10 +18,10 @@ from talkinghead.compositing import BlendRegion
 from talkinghead.config import SpeakConfig
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
-from talkinghead.speak import AudioTooShortError, speak
+from talkinghead.speak import speak
 from talkinghead.timeline import PingPong
 from tools.audio import probe_audio, read_audio
-from tools.errors import MissingFileError, OutputError
+from tools.errors import AudioTooShortError, MissingFileError, OutputError
 from tools.tracked_clip import CropBox
 from tools.video import VideoInfo, VideoWriter, probe, read_frames
 

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from encoders.bundle import DEFAULT_BUNDLE
-from encoders.features import SpeechFeatureTrack
+from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 from encoders.lip_motion import LipMotionPredictor
-from encoders.phones import ARTICULATORS
 from render.head_model import HeadModel, Intrinsics, empty_head_model
 from render.motion import MotionFieldConfig
 from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
@@ -88,7 +87,7 @@ def tiny_avatar(clip: TinyClip | None = None) -> Avatar:
     clip = clip or TinyClip()
     torch.manual_seed(0)
     encoder = DEFAULT_BUNDLE.load()
-    columns = encoder.embedding_size + len(ARTICULATORS) + 2
+    columns = encoder.embedding_size + EXTRA_COLUMNS
     rng = np.random.default_rng(0)
     speech = SpeechFeatureTrack(rng.random((60, columns), np.float32), clip.fps)
     lips = LipMotionPredictor.fit(speech, rng.normal(size=(60, LOWER_CODES)).astype(np.float32), rng.random(60))

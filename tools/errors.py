@@ -33,6 +33,10 @@ class DamagedMediaError(UserError):
     """A media file that opens but cannot be decoded to its end."""
 
 
+class AudioTooShortError(UserError):
+    """Sound of less than half a frame."""
+
+
 class FfmpegMissingError(UserError):
     """No ffmpeg on the PATH and none from imageio-ffmpeg."""
 

@@ -60,11 +60,19 @@ class AcousticFeature:
     weights: WeightsFile | None = None
     package: str = ""  # that must be importable, from the extra of the feature's name
 
-    def missing_package(self) -> str:
-        """What to install; empty when nothing."""
+    def install_command(self) -> str:
+        """How to install the package that is missing; empty when none is."""
         if not self.package or util.find_spec(self.package) is not None:
             return ""
         return f"pip install 'talkinghead[{self.name}]'"
+
+    def require_package(self) -> None:
+        """
+        Raises:
+            FeatureUnavailableError: the package is not installed.
+        """
+        if command := self.install_command():
+            raise FeatureUnavailableError(f"the speech feature {self.name!r} needs another package: {command}")
 
     def load(self) -> SpeechEmbedding:
         """The feature, ready to compute. Fetches nothing (see `weights.fetch`).
@@ -73,8 +81,7 @@ class AcousticFeature:
             FeatureUnavailableError: a package or the weights are not here.
             EncoderWeightsError: the weights are damaged, or not what they were.
         """
-        if install := self.missing_package():
-            raise FeatureUnavailableError(f"the speech feature {self.name!r} needs another package: {install}")
+        self.require_package()
         if self.weights is not None and not self.weights.is_present:
             raise FeatureUnavailableError(
                 f"the weights of the speech feature {self.name!r} are not here: {self.weights.remedy}"

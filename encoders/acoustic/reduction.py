@@ -37,7 +37,11 @@ class ReducedEmbedding:
     def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
         """See `SpeechEmbedding`."""
         for rows in self.inner.embedding_blocks(blocks, fps, frame_count):
-            yield (rows - self.mean) @ self.projection
+            yield self.project(rows)
+
+    def project(self, rows: np.ndarray) -> np.ndarray:
+        """Rows [n, D] of the wide embedding -> [n, COMPONENTS]."""
+        return (rows - self.mean) @ self.projection
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """The linear map, for a safetensors file."""

@@ -7,6 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from encoders.spectrogram import SAMPLE_RATE
+
 LIP_HEIGHT, LIP_WIDTH = 48, 96
 """Size of the lower face in px (SE4Lip Sec. 4.1 and Table 2, after Wav2Lip: the lower half of a 96 x 96 face)."""
 LIP_FRAMES = 5
@@ -54,7 +56,7 @@ class LipClip:
 
     def part(self, begin: int, end: int) -> LipClip:
         """Frames [begin, end) with their sound, as a view of this clip. No sound from outside goes with it."""
-        first, last = (round(16_000 * frame / self.fps) for frame in (begin, end))
+        first, last = (round(SAMPLE_RATE * frame / self.fps) for frame in (begin, end))
         return LipClip(
             self.name, self.sha256, self.fps, self.samples[first:last], self.mouths[begin:end], self.seen[begin:end]
         )
