@@ -30,3 +30,7 @@ class MissingEngineError(CorpusError):
         super().__init__(f"{missing} is not installed; install it with: apt install {' '.join(packages)}")
         self.packages = packages
         """Names of the Debian packages that bring what is missing."""
+
+
+class LipClipError(ValueError):
+    """Clips that nothing can be learned from; says what was expected and what to do."""

@@ -1,4 +1,4 @@
-"""The `talkinghead` command: the only module that prints.
+"""The `talkinghead` command. Only the commands, here and in `encoder_commands`, print.
 
 Results go to standard output; progress bars, notes and errors to standard error. Exit codes: 0 done, 2 something that
 the user can mend (one line says what), 130 stopped with Ctrl-C. What loads slowly is imported by the command that needs
@@ -14,28 +14,31 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import tyro
 
 from talkinghead import __version__
-from talkinghead.config import Backend, EvaluateConfig, FeaturesConfig, FitConfig, SpeakConfig
+from talkinghead.arguments import (
+    Audio,
+    AvatarFolder,
+    JsonFile,
+    OptionalOutput,
+    Output,
+    Video,
+    VideoOrAvatar,
+    check_sound,
+)
+from talkinghead.config import Backend, EvaluateConfig, FitConfig, SpeakConfig
+from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
 from talkinghead.progress import Progress
+from talkinghead.terminal import Result, complain, print_table, show, write_text
 from tools.errors import UserError
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 ASSETS = Path(__file__).parent / "assets"
 DESCRIPTION = """From a person's video to a lip-synced video of that person. --version prints the version."""
 LIBRARY_LOG_LEVELS = {"GLOG_minloglevel": "3", "TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}
-
-Result = TypeVar("Result")
-Output = Annotated[Path, tyro.conf.arg(aliases=("-o",), metavar="PATH")]
-OptionalOutput = Annotated[Path | None, tyro.conf.arg(aliases=("-o",), metavar="PATH")]
-JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
-Video = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")]
-AvatarFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AVATAR")]
-Audio = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AUDIO")]
-VideoOrAvatar = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO_OR_AVATAR")]
 
 
 @dataclass(frozen=True)
@@ -97,36 +100,13 @@ class Evaluate:
             raise UserError(f"{self.target} is an avatar, so nothing is fitted: leave the options of the fit away")
         from talkinghead.evaluate import evaluate, measure_names
 
-        evaluation = _show(evaluate(self.target, self.evaluate))
+        evaluation = show(evaluate(self.target, self.evaluate))
         lines = [[f"{getattr(row, name):.4g}" for row in evaluation.rows.values()] for name in measure_names()]
-        _print_table(
+        print_table(
             [("", *evaluation.rows), *((name, *line) for name, line in zip(measure_names(), lines, strict=True))]
         )
         if self.json is not None:
-            _write_text(self.json, evaluation.to_json())
-
-
-@dataclass(frozen=True)
-class Features:
-    """Write speech features for the renderers of other papers: TalkingGaussian, ER-NeRF, SyncTalk."""
-
-    audio: Audio
-    """Speech in any format and of any length; of a video, its sound."""
-    output: Output
-    """NumPy file to write."""
-    overwrite: bool = False
-    """Replace a file that is there already."""
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
-
-    def run(self) -> None:
-        from talkinghead.outputs import check_new_array
-
-        check_new_array(self.output, self.overwrite, [self.audio])
-        _check_sound(self.audio)
-        from talkinghead.export_features import export_features
-
-        exported = _show(export_features(self.audio, self.output, self.features))
-        print(f"{self.output}: {'x'.join(map(str, exported.shape))}; {exported.instructions}")
+            write_text(self.json, evaluation.to_json())
 
 
 @dataclass(frozen=True)
@@ -159,7 +139,7 @@ class Info:
     def run(self) -> None:
         from talkinghead.info import describe
 
-        _print_table([(fact.name, fact.value) for fact in describe(self.path)])
+        print_table([(fact.name, fact.value) for fact in describe(self.path)])
 
 
 @dataclass(frozen=True)
@@ -173,7 +153,7 @@ class Doctor:
         marks = {(True, True): "ok", (True, False): "ok", (False, True): "-", (False, False): "MISSING"}
         rows = [(marks[finding.ok, finding.optional], finding.name, finding.detail) for finding in findings]
         remedies = [("", "", f"-> {finding.remedy}" if finding.remedy else "") for finding in findings]
-        _print_table([row for pair in zip(rows, remedies, strict=True) for row in pair if any(row)])
+        print_table([row for pair in zip(rows, remedies, strict=True) for row in pair if any(row)])
         missing = [finding.name for finding in findings if not finding.ok and not finding.optional]
         if missing:
             raise UserError(f"this machine cannot do the job yet: see {', '.join(missing)} above")
@@ -199,10 +179,10 @@ class Bench:
 
         config = BenchmarkConfig(backend=self.backend)
         total = len(config.gaussians) * len(config.sizes) * len(config.threads)
-        rows = [asdict(row) for row in _show(_collected(run_benchmark(config), total))]
-        _print_table([tuple(rows[0]), *(tuple(f"{value:g}" for value in row.values()) for row in rows)])
+        rows = [asdict(row) for row in show(_collected(run_benchmark(config), total))]
+        print_table([tuple(rows[0]), *(tuple(f"{value:g}" for value in row.values()) for row in rows)])
         if self.json is not None:
-            _write_text(self.json, json.dumps({"rows": rows}, indent=2))
+            write_text(self.json, json.dumps({"rows": rows}, indent=2))
 
 
 Command = (
@@ -210,6 +190,8 @@ Command = (
     | Annotated[Speak, tyro.conf.subcommand("speak")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Features, tyro.conf.subcommand("features")]
+    | Annotated[TrainEncoder, tyro.conf.subcommand("train-encoder")]
+    | Annotated[AblateEncoder, tyro.conf.subcommand("ablate-encoder")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
@@ -232,26 +214,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags).run()
     except KeyboardInterrupt:
-        _complain("stopped; nothing half-written is left, and a fit that is started again goes on")
+        complain("stopped; nothing half-written is left, and a fit that is started again goes on")
         return EXIT_INTERRUPTED
     except UserError as error:
-        _complain(str(error))
+        complain(str(error))
         return EXIT_USER
     except Exception as error:
         if not isinstance(error, _mendable_library_errors()):
             raise
-        _complain(str(error))
+        complain(str(error))
         return EXIT_USER
     return 0
 
 
 def _mendable_library_errors() -> tuple[type[Exception], ...]:
     """Errors of the packages that know nothing of `UserError`, and that a user can do something about."""
-    from encoders.errors import EncoderWeightsError, FeatureUnavailableError, LipMotionFitError, SpeechInputError
+    from encoders import errors
     from render.rasterize import BackendUnavailableError
 
-    encoders = (EncoderWeightsError, FeatureUnavailableError, LipMotionFitError, SpeechInputError)
-    return *encoders, BackendUnavailableError
+    return (
+        errors.CorpusError,
+        errors.EncoderWeightsError,
+        errors.FeatureUnavailableError,
+        errors.LipClipError,
+        errors.LipMotionFitError,
+        errors.SpeechInputError,
+        BackendUnavailableError,
+    )
 
 
 def _quieten_libraries() -> None:
@@ -273,7 +262,7 @@ def _fit(video: Path, output: Path, config: FitConfig, overwrite: bool) -> None:
     from talkinghead.avatar import check_folder
     from talkinghead.fit import fit
 
-    _show(fit(video, output, config))
+    show(fit(video, output, config))
     for finding in check_folder(output).findings:
         print(f"note: {finding}", file=sys.stderr)
 
@@ -282,7 +271,7 @@ def _speak(avatar: Path, audio: Path, output: Path, config: SpeakConfig, overwri
     from talkinghead.outputs import check_new_video
 
     check_new_video(output, overwrite, [avatar, audio])
-    _check_sound(audio)
+    check_sound(audio)
     from talkinghead.avatar import load_avatar, speech_feature_of
     from talkinghead.speak import speak
     from talkinghead.speech_choice import fetch_weights
@@ -291,14 +280,7 @@ def _speak(avatar: Path, audio: Path, output: Path, config: SpeakConfig, overwri
         yield from fetch_weights(speech_feature_of(avatar))
         yield from speak(load_avatar(avatar), audio, output, config)
 
-    _show(job())
-
-
-def _check_sound(audio: Path) -> None:
-    """Says what is wrong with it before anything slow is loaded."""
-    from tools.media import first_sound_track
-
-    first_sound_track(audio)
+    show(job())
 
 
 def _collected(results: Iterator[Result], total: int) -> Generator[Progress, None, list[Result]]:
@@ -309,46 +291,3 @@ def _collected(results: Iterator[Result], total: int) -> Generator[Progress, Non
         collected.append(result)
         yield Progress("measuring", len(collected), total)
     return collected
-
-
-def _show(job: Generator[Progress, None, Result]) -> Result:
-    """Runs a job to its end behind a bar per stage, and returns its value; stops it in order when interrupted."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True)) as bars:
-        bar: TaskID | None = None
-        stage = ""
-        try:
-            while True:
-                event = next(job)
-                if bar is None or event.stage != stage:
-                    if bar is not None:  # a stage that is left is done, however coarsely it counted
-                        bars.update(bar, completed=bars.tasks[bar].total)
-                    stage = event.stage
-                    bar = bars.add_task(stage, total=event.total, completed=event.done, detail=event.detail)
-                bars.update(bar, total=event.total, completed=event.done, detail=event.detail)
-        except StopIteration as finished:
-            return finished.value
-        finally:
-            job.close()
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their longest entry, but the last."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Under a temporary name first, so that a file that was there stays whole."""
-    temporary = path.with_name(f".{path.name}.unfinished")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def _complain(message: str) -> None:
-    print(f"talkinghead: {' '.join(message.split())}", file=sys.stderr)

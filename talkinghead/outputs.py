@@ -9,22 +9,25 @@ from pathlib import Path
 from talkinghead.errors import OutputExistsError
 from tools.errors import OutputError
 
-VIDEO_SUFFIX, ARRAY_SUFFIX = ".mp4", ".npy"
+VIDEO_SUFFIX, ARRAY_SUFFIX, WEIGHTS_SUFFIX = ".mp4", ".npy", ".safetensors"
 MANIFEST_NAME = "avatar.json"
 """The file that makes a folder an avatar."""
 
 
-def check_new_file(output: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+def check_new_file(output: Path, overwrite: bool, inputs: Sequence[Path] = (), suffix: str = "") -> None:
     """Whether a file may be written.
 
     Args:
         overwrite: a file of that name may be replaced...
         inputs: ...but not one of these, nor one in a folder among them.
+        suffix: that the name must end in, because other programs look for it; "" for any.
 
     Raises:
-        OutputError: no such folder, no permission, a folder of that name, or one of the inputs.
+        OutputError: another ending, no such folder, no permission, a folder of that name, or one of the inputs.
         OutputExistsError: the file exists and is not to be replaced.
     """
+    if suffix and output.suffix != suffix:
+        raise OutputError(f"cannot write {output}: give a name that ends in {suffix}")
     for given in inputs:
         if given.resolve() in (output.resolve(), *output.resolve().parents):
             raise OutputError(
@@ -40,13 +43,6 @@ def check_new_video(output: Path, overwrite: bool, inputs: Sequence[Path] = ()) 
     """As `check_new_file`; the name must have the ending of the format that is written."""
     if output.suffix.lower() != VIDEO_SUFFIX:
         raise OutputError(f"cannot write {output}: videos are written as MP4; give a name that ends in {VIDEO_SUFFIX}")
-    check_new_file(output, overwrite, inputs)
-
-
-def check_new_array(output: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
-    """As `check_new_file`; the name must have the ending of NumPy's files, which other programs look for."""
-    if output.suffix != ARRAY_SUFFIX:
-        raise OutputError(f"cannot write {output}: give a name that ends in {ARRAY_SUFFIX}")
     check_new_file(output, overwrite, inputs)
 
 

@@ -13,8 +13,6 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from encoders.lip_prior import fit_lip_prior, save_lip_prior
-
 from encoders.bundle import DEFAULT_BUNDLE, save_encoder
 from encoders.contrastive import encoder_file
 from encoders.contrastive.lip_clips import LipClip
@@ -25,6 +23,7 @@ from encoders.contrastive.windows import ClipWindows
 from encoders.corpus.build import build_corpus
 from encoders.corpus.recording import VoiceRecordings, load_corpus
 from encoders.features import speech_features
+from encoders.lip_prior import fit_lip_prior, save_lip_prior
 from encoders.phones import PHONES
 from encoders.speech import SpeechEncoder
 from encoders.training.figures import held_out_figures, mean_figures

@@ -31,10 +31,14 @@ from talkinghead.cli import Command, main
 from talkinghead.config import EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.doctor import Finding
 from talkinghead.progress import Progress
+from talkinghead.terminal import show
 from tools.audio import frame_count, probe_audio
 from tools.video import probe
 
-COMMANDS = ("fit", "speak", "evaluate", "demo", "info", "doctor", "bench")
+COMMANDS = (
+    *("fit", "speak", "evaluate", "features", "train-encoder", "ablate-encoder"),
+    *("demo", "info", "doctor", "bench"),
+)
 HEAVY = {"torch", "numpy", "mediapipe", "cv2", "numba", "scipy", "av", "rich"}
 
 
@@ -253,7 +257,7 @@ def test_a_job_is_closed_when_the_interrupt_comes_between_its_steps(monkeypatch:
 
     monkeypatch.setattr("rich.progress.Progress.update", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        cli._show(job())
+        show(job())
     assert closed == [True]
 
 
@@ -296,7 +300,7 @@ def test_stages_follow_one_another(capsys: pytest.CaptureFixture[str]) -> None:
         yield Progress("second", 1, 2, detail="loss 0.5")
         return "value"
 
-    assert cli._show(job()) == "value"
+    assert show(job()) == "value"
     first, second = capsys.readouterr().err.splitlines()
     assert re.search(r"first .* 4/4 ", first), "a stage that is left is done"
     assert re.search(r"second .* 1/2 .*loss 0.5", second)

@@ -20,7 +20,7 @@ from encoders.contrastive.encoder_file import (
     load_encoder,
     save_encoder,
 )
-from encoders.contrastive.lip_clips import LIP_FRAMES, LIP_HEIGHT, LIP_WIDTH, LipClip, LipClipError, picture_indices
+from encoders.contrastive.lip_clips import LIP_FRAMES, LIP_HEIGHT, LIP_WIDTH, LipClip, picture_indices
 from encoders.contrastive.lip_encoder import TABLE_2, LipEncoder, stacked_pictures
 from encoders.contrastive.losses import MARGIN, contrastive_loss, cosines, pair_accuracy, pair_loss
 from encoders.contrastive.pase import PASE
@@ -46,7 +46,7 @@ from encoders.contrastive.speech_inputs import (
 from encoders.contrastive.speech_paths import CNNPath, GRUPath, speech_path
 from encoders.contrastive.training import ContrastiveTraining, train
 from encoders.contrastive.windows import ClipWindows, WindowBatch, augmented, draw_batch
-from encoders.errors import EncoderWeightsError, SpeechInputError
+from encoders.errors import EncoderWeightsError, LipClipError, SpeechInputError
 from encoders.phones import PHONES
 
 PAPER_TABLE_2 = """

@@ -13,9 +13,9 @@ import torch
 from tiny_contrastive import made_up_clip
 
 from encoders.contrastive.adapter import AdapterConfig, SpeechAdapter, fit_adapter, frame_row_timing
-from encoders.contrastive.lip_clips import LipClip, LipClipError
+from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.training import TrainingProgress
-from encoders.errors import EncoderWeightsError
+from encoders.errors import EncoderWeightsError, LipClipError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 
 QUICK = AdapterConfig(size=16, columns=3, steps=3)

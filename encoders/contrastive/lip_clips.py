@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from encoders.errors import LipClipError
 from encoders.spectrogram import SAMPLE_RATE
 
 LIP_HEIGHT, LIP_WIDTH = 48, 96
@@ -17,10 +18,6 @@ LIP_FRAME_S = 0.04
 """...this far apart, seconds: the paper's videos have 25 frames per second. Windows of other videos last as long."""
 WINDOW_S = LIP_FRAMES * LIP_FRAME_S
 """Sound and pictures of a pair last this long."""
-
-
-class LipClipError(ValueError):
-    """Clips that nothing can be learned from; says what was expected and what to do."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from encoders.contrastive.lip_clips import LipClip, LipClipError
+from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.losses import cosines
 from encoders.contrastive.se4lip import EncoderConfig, SE4Lip
 from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train
 from encoders.contrastive.windows import ClipWindows
+from encoders.errors import LipClipError
 
 CANDIDATES = 50
 _BATCH = 64

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.contrastive.lip_clips import LIP_FRAMES, LipClip, LipClipError, picture_indices
+from encoders.contrastive.lip_clips import LIP_FRAMES, LipClip, picture_indices
 from encoders.contrastive.speech_inputs import (
     SPECTROGRAM_TIMING,
     RowTiming,
@@ -18,6 +18,7 @@ from encoders.contrastive.speech_inputs import (
     spectrogram_rows,
     windows_at_frames,
 )
+from encoders.errors import LipClipError
 from encoders.phones import SILENCE
 
 MINIMUM_SHIFT_S = 0.12
