@@ -35,6 +35,7 @@ from talkinghead.manifest import FileRecord
 from talkinghead.progress import Progress
 
 CHECKPOINT_S = 120.0
+STATE = "training.safetensors"
 
 
 def work_folder(output: Path) -> Path:
@@ -50,23 +51,22 @@ def train_encoder(videos: Path | None, output: Path, config: TrainEncoderConfig)
         CorpusError: a synthesiser fails, or a file of the corpus is damaged.
         LipClipError, UserError: the videos cannot be learned from.
     """
-    work = work_folder(output)
-    work.mkdir(parents=True, exist_ok=True)
     if videos is None:
-        yield from _train_on_phones(output, work, config)
+        yield from _train_on_phones(output, config)
     elif config.method == "lip-prior":
         yield from _train_lip_prior(videos, output, config)
     else:
-        yield from _train_on_lips(videos, output, work, config)
+        yield from _train_on_lips(videos, output, config)
 
 
-def _train_on_phones(output: Path, work: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+def _train_on_phones(output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+    work = work_folder(output)
     for event in build_corpus(work / "corpus"):
         yield Progress("speaking", event.done, event.total, f"{event.voice.engine} {event.voice.name}")
     voices = load_corpus(work / "corpus")
     training = PhoneTrainingConfig(seed=config.seed)
     trainer = PhoneTrainer(voices, replace(training, steps=config.steps or training.steps))
-    state = work / "training.safetensors"
+    state = work / STATE
     if state.exists():
         trainer.restore(state)
     saved = time.monotonic()
@@ -126,7 +126,7 @@ def _train_lip_prior(videos: Path, output: Path, config: TrainEncoderConfig) -> 
     yield Progress("measuring lips", len(paths), len(paths))
 
 
-def _train_on_lips(videos: Path, output: Path, work: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
     clips = yield from _read_clips(videos)
     parts = [split_clip(clip, config.holdout) for clip in clips]
     fitted, held_out = zip(*parts, strict=True)
@@ -139,11 +139,15 @@ def _train_on_lips(videos: Path, output: Path, work: Path, config: TrainEncoderC
     measured = config.holdout > 0
     if measured:
         retrieval_scores(model, unheard)  # too short a video is told before the training, not after it
-    for event in train(model, windows, training, work / "training.safetensors"):
+    state = work_folder(output) / STATE
+    state.parent.mkdir(exist_ok=True)
+    for event in train(model, windows, training, state):
         yield _progress("training", event)
     scores = retrieval_scores(model, unheard) if measured else None
     provenance = encoder_file.Provenance.of(model, network, fitted, training, scores)
     encoder_file.save_encoder(encoder_file.TrainedEncoder(model, provenance), output)
+    state.unlink(missing_ok=True)
+    state.parent.rmdir()
 
 
 def table_6(videos: Path, config: AblationConfig) -> Generator[Progress, None, list[GridRow]]:

@@ -101,7 +101,7 @@ def test_a_missing_synthesiser_is_named(
 @pytest.mark.parametrize("method", ["se4lip", "pase"])
 def test_lip_encoders_are_learned_from_videos(videos: Path, tmp_path: Path, method: str) -> None:
     output = tmp_path / f"{method}.safetensors"
-    options = ["--method", method, "--steps", "1", "--network", "cnn", "--holdout", "0.5"]
+    options = ["--method", method, "--steps", "1", "--network", "cnn", "--holdout", "0.2"]
     assert main(["train-encoder", str(videos), "-o", str(output), *options]) == 0
     encoder = load_encoder(output)
     assert encoder.provenance.method == method
@@ -132,14 +132,14 @@ def test_what_cannot_be_trained_is_told_in_a_line(
     assert main(["train-encoder", "-o", str(tmp_path / "x.safetensors"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
-    assert error.count("\n") == 1
+    assert error.strip().count("\n") == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_grid_of_table_6_has_its_rows(
     videos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variants = (EncoderConfig("mel", "cnn"), EncoderConfig("stft", "cnn"))
-    monkeypatch.setattr(talkinghead.train_encoder, "TABLE_6", variants)
-    assert main(["ablate-encoder", str(videos), "--steps", "1", "--holdout", "0.5"]) == 0
+    monkeypatch.setattr(talkinghead.train_encoder, "TABLE_6", (EncoderConfig("mel", "cnn"),))
+    assert main(["ablate-encoder", str(videos), "--steps", "1", "--holdout", "0.2"]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert [row.split()[0] for row in rows[1:]] == ["Mel+CNN", "STFT+CNN", "chance"]
+    assert [row.split()[0] for row in rows[1:]] == ["Mel+CNN", "chance"]
