@@ -9,13 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.contrastive.encoder_file import TrainedEncoder
-from encoders.contrastive.speech_inputs import (
-    SPECTROGRAM_TIMING,
-    checked_frame_times,
-    spectrogram_rows,
-    window_blocks,
-)
+from encoders.contrastive.speech_inputs import SPECTROGRAM_TIMING, spectrogram_rows, window_blocks
 from encoders.contrastive.speech_paths import embedded
+from encoders.embedding import samples_for_frames
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class ContrastiveEmbedding:
 
     def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
         """See `SpeechEmbedding.embedding_blocks`; 20 s of spectrogram are held for its normalisation."""
-        padded = checked_frame_times(blocks, fps, frame_count)
+        padded = samples_for_frames(blocks, fps, frame_count)
         rows = spectrogram_rows(padded, self.encoder.provenance.config.spectrogram)
         for windows in window_blocks(rows, SPECTROGRAM_TIMING, fps, frame_count):
             yield embedded(self.encoder.model.speech, windows)

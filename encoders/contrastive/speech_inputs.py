@@ -8,7 +8,6 @@ level and equaliser fall out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,9 +17,8 @@ import numpy as np
 import torch
 
 from encoders.contrastive.lip_clips import WINDOW_S
-from encoders.errors import SpeechInputError
 from encoders.spectrogram import FFT_SIZE, HOP_SIZE, MEL_BANDS, SAMPLE_RATE, mel_filter_bank, mel_power_blocks
-from encoders.streaming import padded, with_window_means
+from encoders.streaming import with_window_means
 
 Spectrogram = Literal["stft", "mel"]
 
@@ -110,14 +108,3 @@ def window_blocks(
             frames = np.arange(begin, min(begin + BLOCK_FRAMES, frame_count))
             indices = timing.first_rows(frames, fps)[:, None] + np.arange(timing.window) - offset
             yield held[np.clip(indices, 0, len(held) - 1)]
-
-
-def checked_frame_times(blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterable[np.ndarray]:
-    """The blocks, with silence added until they last for all frames.
-
-    Raises:
-        SpeechInputError: fps or frame_count is out of range.
-    """
-    if fps <= 0 or frame_count < 0:
-        raise SpeechInputError(f"expected fps > 0 and frame_count >= 0, got {fps} and {frame_count}")
-    return padded(blocks, math.ceil(frame_count / fps * SAMPLE_RATE))
