@@ -16,13 +16,12 @@ from pathlib import Path
 from encoders.bundle import DEFAULT_BUNDLE, save_encoder
 from encoders.contrastive import encoder_file
 from encoders.contrastive.lip_clips import LipClip
-from encoders.contrastive.retrieval import TABLE_6, GridRow, retrieval_scores, split_clip, table_6_row
+from encoders.contrastive.recipe import train_contrastive_encoder
+from encoders.contrastive.retrieval import TABLE_6, GridRow, table_6_row
 from encoders.contrastive.se4lip import EncoderConfig, Method
-from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train
-from encoders.contrastive.windows import ClipWindows
+from encoders.contrastive.training import ContrastiveTraining, TrainingProgress
 from encoders.corpus.build import build_corpus
 from encoders.corpus.recording import VoiceRecordings, load_corpus
-from encoders.features import speech_features
 from encoders.lip_prior import fit_lip_prior, save_lip_prior
 from encoders.phones import PHONES
 from encoders.speech import SpeechEncoder
@@ -128,24 +127,19 @@ def _train_lip_prior(videos: Path, output: Path, config: TrainEncoderConfig) -> 
 
 def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
     clips = yield from _read_clips(videos)
-    parts = [split_clip(clip, config.holdout) for clip in clips]
-    fitted, held_out = zip(*parts, strict=True)
     method: Method = "pase" if config.method == "pase" else "se4lip"
     network = EncoderConfig(config.spectrogram, config.network)
     training = ContrastiveTraining(seed=config.seed, device=config.device)
     training = replace(training, steps=config.steps or training.steps)
-    model = encoder_file.build_encoder(method, network, config.seed)
-    windows, unheard = ([_windows(clip, network, method) for clip in side] for side in (fitted, held_out))
-    measured = config.holdout > 0
-    if measured:
-        retrieval_scores(model, unheard)  # too short a video is told before the training, not after it
     state = work_folder(output) / STATE
     state.parent.mkdir(exist_ok=True)
-    for event in train(model, windows, training, state):
-        yield _progress("training", event)
-    scores = retrieval_scores(model, unheard) if measured else None
-    provenance = encoder_file.Provenance.of(model, network, fitted, training, scores)
-    encoder_file.save_encoder(encoder_file.TrainedEncoder(model, provenance), output)
+    job = train_contrastive_encoder(clips, method, network, training, DEFAULT_BUNDLE.load(), config.holdout, state)
+    while True:
+        try:
+            yield _progress("training", next(job))
+        except StopIteration as finished:
+            encoder_file.save_encoder(finished.value, output)
+            break
     state.unlink(missing_ok=True)
     state.parent.rmdir()
 
@@ -173,15 +167,6 @@ def _read_clips(videos: Path) -> Generator[Progress, None, list[LipClip]]:
     for video in find_videos(videos):
         clips.append((yield from read_lip_clip(video)))
     return clips
-
-
-def _windows(clip: LipClip, network: EncoderConfig, method: Method) -> ClipWindows:
-    """PASE learns from phones too: those that the embedded encoder hears."""
-    phones = None
-    if method == "pase":
-        encoder = DEFAULT_BUNDLE.load()
-        phones = speech_features(clip.samples, encoder, clip.fps, len(clip)).phones.argmax(axis=1)
-    return ClipWindows.of_spectrogram(clip, network.spectrogram, phones)
 
 
 def _progress(stage: str, event: TrainingProgress) -> Progress:
