@@ -102,7 +102,7 @@ def test_the_hash_at_first_use_holds_ever_after(published: Path, cache: Path) ->
     assert verify(file) == verify(file) == sha256(CONTENT)
     assert (cache / "network.pt.sha256").read_text() == f"{sha256(CONTENT)}  network.pt\n"
     file.path.write_bytes(CONTENT[:-1] + b"!")
-    with pytest.raises(EncoderWeightsError, match=r"network\.pt\.sha256 beside it states"):
+    with pytest.raises(EncoderWeightsError, match=r"network\.pt\.sha256 beside it \(delete that to trust anew\)"):
         verify(file)
 
 
@@ -127,7 +127,19 @@ def test_a_note_without_a_hash_is_no_reason_to_trust(published: Path, cache: Pat
 
 def test_a_missing_file_is_named() -> None:
     file = file_at(Path("/nowhere.pt"))
-    with pytest.raises(EncoderWeightsError, match="cannot be read"):
+    with pytest.raises(EncoderWeightsError, match=r"/network\.pt cannot be used"):
+        verify(file)
+
+
+def test_a_cache_that_takes_no_note_is_named(published: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = file_at(published)
+    list(fetch(file))
+
+    def refused(self: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    with pytest.raises(EncoderWeightsError, match=r"network\.pt\.sha256 cannot be used \(Permission denied\)"):
         verify(file)
 
 
@@ -146,7 +158,7 @@ def test_a_checkpoint_is_read_as_data_only(cache: Path, tmp_path: Path, monkeypa
     assert load_checkpoint(file)["weight"].tolist() == [1, 1]
     with pytest.raises(EncoderWeightsError, match="does not hold the weights of Linear"):
         load_state(torch.nn.Linear(3, 3), load_checkpoint(file), file)
-    for content in (pickle.dumps({"weight": Destructive()}), b"<html>not found</html>", b""):
+    for content in (pickle.dumps({"weight": Destructive()}, protocol=2), b"<html>not found</html>", b""):
         file.path.with_name("network.pt.sha256").unlink()
         file.path.write_bytes(content)
         with pytest.raises(EncoderWeightsError, match="is no PyTorch checkpoint"):

@@ -123,16 +123,16 @@ def verify(file: WeightsFile) -> str:
     Raises:
         EncoderWeightsError: the file is missing, or has another hash than its publisher states or it had at first.
     """
+    note = file.path.with_name(f"{file.path.name}.sha256")
     try:
         digest = _digest(file.path)
+        expected = file.sha256 or _noted(note)
+        if expected is None:
+            note.write_text(f"{digest}  {file.path.name}\n", encoding="utf-8")
     except OSError as error:
-        raise EncoderWeightsError(f"{file.path} cannot be read ({error.strerror}): {file.remedy}") from error
-    note = file.path.with_name(f"{file.path.name}.sha256")
-    expected = file.sha256 or _noted(note)
-    if expected is None:
-        note.write_text(f"{digest}  {file.path.name}\n", encoding="utf-8")
-    elif digest != expected:
-        source = "its publisher states" if file.sha256 else f"{note.name} beside it states"
+        raise EncoderWeightsError(f"{error.filename} cannot be used ({error.strerror}): {file.remedy}") from error
+    if expected not in (None, digest):
+        source = "its publisher states" if file.sha256 else f"{note.name} beside it (delete that to trust anew) states"
         raise file.unusable(f"has SHA-256 {digest}, and {source} {expected}")
     return digest
 

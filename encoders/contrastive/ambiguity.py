@@ -25,7 +25,8 @@ ALIKE = ("d", "t")
 DIFFERENT = ("d", "b")
 """...and two that differ on the lips, both voiced stops."""
 MINIMUM_ROWS = 20
-_FRAME_RATE = Fraction(100)  # rows per second that are asked of a feature: within 5 ms of any moment
+ROW_RATE = Fraction(100)
+"""Rows per second that are asked of a feature: one is within 5 ms of any moment."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,23 @@ class AmbiguityScores:
         return self.alike / self.different if self.different > 0 else float("inf")
 
 
-def phone_rows(embedding: SpeechEmbedding, speech: LabelledSpeech, phones: Sequence[str]) -> PhoneRows:
-    """One row for every time one of the phones is said, from its middle."""
+def phone_rows(
+    embedding: SpeechEmbedding, speech: LabelledSpeech, phones: Sequence[str], rate: Fraction = ROW_RATE
+) -> PhoneRows:
+    """One row for every time one of the phones is said, from its middle.
+
+    Args:
+        rate: rows per second; a feature that belongs to a clip, such as a person's adapter, needs the clip's.
+    """
     labels = speech.phones
     borders = np.flatnonzero(np.diff(labels)) + 1
     begins, ends = np.concatenate([[0], borders]), np.concatenate([borders, [len(labels)]])
     wanted = np.isin(labels[begins], [PHONES.index(phone) for phone in phones])
     middles = (begins[wanted] + ends[wanted] - 1) / 2 / speech.label_rate
-    count = int(len(speech.samples) / SAMPLE_RATE * _FRAME_RATE)
-    frames = np.clip((middles * float(_FRAME_RATE)).astype(int), 0, count - 1)
+    count = int(len(speech.samples) / SAMPLE_RATE * rate)
+    frames = np.clip((middles * float(rate)).astype(int), 0, count - 1)
     taken, done = [np.zeros((0, embedding.size), np.float32)], 0
-    for block in embedding.embedding_blocks([speech.samples], _FRAME_RATE, count):
+    for block in embedding.embedding_blocks([speech.samples], rate, count):
         inside = (frames >= done) & (frames < done + len(block))
         taken.append(block[frames[inside] - done])
         done += len(block)
