@@ -13,6 +13,8 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
 from encoders.bundle import DEFAULT_BUNDLE, save_encoder
 from encoders.contrastive import encoder_file
 from encoders.contrastive.lip_clips import LipClip
@@ -22,7 +24,9 @@ from encoders.contrastive.se4lip import EncoderConfig, Method
 from encoders.contrastive.training import ContrastiveTraining, TrainingProgress
 from encoders.corpus.build import build_corpus
 from encoders.corpus.recording import VoiceRecordings, load_corpus
+from encoders.lip_figures import agreement
 from encoders.lip_prior import fit_lip_prior, save_lip_prior
+from encoders.measured_lips import MeasuredLips
 from encoders.phones import PHONES
 from encoders.speech import SpeechEncoder
 from encoders.training.figures import held_out_figures, mean_figures
@@ -114,15 +118,33 @@ def _train_lip_prior(videos: Path, output: Path, config: TrainEncoderConfig) -> 
     for done, path in enumerate(paths):
         yield Progress("measuring lips", done, len(paths), path.name)
         people.append(measure_lips(path, encoder, 1.0 - config.holdout))
-    prior = fit_lip_prior(in_step(people))
+    people = in_step(people)
     provenance = {
         "clips": json.dumps([FileRecord.of(path).sha256 for path in paths]),
+        "data": "neither pictures nor sound of the clips are stored",
         "seconds": f"{sum(lips.seen.sum() / lips.fps for lips in people):.1f}",
         "holdout": str(config.holdout),
+        "left_out": json.dumps(_left_out(people)),
         "encoder": DEFAULT_BUNDLE.name,
+        "encoder_sha256": FileRecord.of(DEFAULT_BUNDLE.weights).sha256,
+        "licence": DEFAULT_BUNDLE.licence,
     }
+    prior = fit_lip_prior(people)
     save_lip_prior(prior, output, provenance)
     yield Progress("measuring lips", len(paths), len(paths))
+
+
+def _left_out(people: Sequence[MeasuredLips]) -> dict[str, float]:
+    """Mean r of opening and width of people that the prior was learned without; empty for a single person."""
+    if len(people) < 2:
+        return {}
+    found = [
+        agreement(fit_lip_prior([*people[:index], *people[index + 1 :]]).predict(lips.speech), lips)
+        for index, lips in enumerate(people)
+    ]
+    return {
+        name: round(float(np.mean([getattr(one, name) for one in found])), 3) for name in ("opening", "width")
+    }
 
 
 def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
