@@ -32,6 +32,7 @@ EXTRA_COLUMNS = len(PHONES) + len(VISEMES) + len(ARTICULATORS) + 2
 _POSTERIORS = -EXTRA_COLUMNS
 _VISEMES = _POSTERIORS + len(PHONES)
 _ARTICULATION = _VISEMES + len(VISEMES)
+_BILABIAL = list(VISEMES).index("bilabial")
 _PAST = -(-PAST_FRAMES // STRIDE) * STRIDE  # chunks start at a spectrogram frame that is an encoder frame
 
 
@@ -150,11 +151,12 @@ def encoded_blocks(
 def _encode(encoder: SpeechEncoder, spectrum: np.ndarray) -> np.ndarray:
     """Feature rows [ceil(n / STRIDE), D] at FRAME_RATE for normalised spectrum rows [n, MEL_BANDS + 1]."""
     encoding = encoder(torch.from_numpy(spectrum[None, :, :MEL_BANDS]))
-    articulation = encoding.articulation[0].numpy().copy()
-    articulation[:, 2] = encoding.articulation[0, :, 2].sigmoid().numpy()
     log_level = spectrum[::STRIDE, MEL_BANDS]
     phones = encoding.phone_logits[0].softmax(dim=-1).numpy()
     visemes = encoding.viseme_logits[0].softmax(dim=-1).numpy()
+    articulation = encoding.articulation[0].numpy().copy()
+    # Real lips close where both heads hear a closure; one alone is wrong more often.
+    articulation[:, 2] = np.minimum(encoding.articulation[0, :, 2].sigmoid().numpy(), visemes[:, _BILABIAL])
     voice_activity = (1.0 - phones[:, SILENCE]) * audibility(log_level)
     levels = np.stack([log_level, voice_activity], axis=1)
     return np.concatenate([encoding.embedding[0].numpy(), phones, visemes, articulation, levels], axis=1)
