@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from encoders.av_offset import AudioVideoOffset, estimate_offset
+from encoders.av_offset import HEAD_DELAY_S, AudioVideoOffset, estimate_offset
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_figures import (
@@ -81,7 +81,7 @@ class ClipFigures:
     targets: Agreement  # the articulatory head alone
     table: Agreement  # phone probabilities with a table of targets that was recalibrated on the other clips
     prior: Agreement  # the prior learned on the other clips
-    closures: ClosureCoincidence
+    closures: ClosureCoincidence  # once the offset is taken out to a fraction of a frame
     shift_errors: np.ndarray  # frames, estimated minus true, one per shift of SHIFTS_MS
     unreliable_shifts: int
 
@@ -135,7 +135,7 @@ def clip_figures(clip: BenchmarkClip, encoder: SpeechEncoder, others: Sequence[M
         agreement(corrected.articulation[:, :2], lips),
         agreement(blended_targets(corrected, table), lips),
         agreement(prior.predict(corrected), lips),
-        closure_coincidence(corrected, lips.opening),
+        closure_coincidence(*_aligned(lips, offset)),
         np.array(errors),
         unreliable,
     )
@@ -171,6 +171,12 @@ def fit_figures(
         personal_figures(fitted(settings)(first)[count:], lips.opening[count:], lips.width[count:]),
         *distances,
     )
+
+
+def _aligned(lips: MeasuredLips, offset: AudioVideoOffset) -> tuple[SpeechFeatureTrack, np.ndarray]:
+    """Features and opening of the frames in which both are there once their offset is taken out."""
+    moved = lips.in_step(offset.frames - HEAD_DELAY_S * lips.fps)
+    return SpeechFeatureTrack(lips.speech.features[moved.seen], lips.speech.fps), moved.opening[moved.seen]
 
 
 def _corrected(clip: BenchmarkClip, encoder: SpeechEncoder, offset: AudioVideoOffset) -> SpeechFeatureTrack:

@@ -18,19 +18,23 @@ def show(job: Generator[Progress, None, Result]) -> Result:
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    try:
+        event = next(job)  # what is wrong from the beginning is said without a bar
+    except StopIteration as finished:
+        return finished.value
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bars(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True)) as bars:
         bar: TaskID | None = None
         stage = ""
         try:
             while True:
-                event = next(job)
                 if bar is None or event.stage != stage:
                     if bar is not None:  # a stage that is left is done, however coarsely it counted
                         bars.update(bar, completed=bars.tasks[bar].total)
                     stage = event.stage
                     bar = bars.add_task(stage, total=event.total, completed=event.done, detail=event.detail)
                 bars.update(bar, total=event.total, completed=event.done, detail=event.detail)
+                event = next(job)
         except StopIteration as finished:
             return finished.value
         finally:
