@@ -46,7 +46,7 @@ class LipMotionSettings:
     """Weight of the articulatory targets in the kernel, relative to the embedding's; 0 leaves the embedding alone."""
     prior: float = 1.0
     """Variance that the generic lip prior explains, on the scale of the kernel's; 0 leaves the prior out."""
-    amplitude: float = 1.0
+    amplitude: float = 1.1
     """Spread of the mouth opening, relative to the real one, that predictions are raised to in cross-validation; on
     later speech about 0.7 of it is left. More costs landmark distance (anchor clip: 1.75 px at 1, 1.80 px at 1.2)."""
     maximum_gain: float = 2.0
