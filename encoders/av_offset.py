@@ -20,8 +20,8 @@ SEARCH_S = 0.4
 """Largest offset that is looked for, seconds."""
 PEAK_S = 0.1
 """Correlations this near the best belong to the same peak."""
-HEAD_DELAY_S = 0.02
-"""The articulatory head is this late: the synthesisers it was trained on report their phones late by 20 to 45 ms."""
+LIP_LEAD_S = 0.02
+"""Lips move this much before what they do is heard: the median of six clips, which is held to be in step."""
 RELIABLE_CORRELATION = 0.35
 RELIABLE_MARGIN = 0.1
 
@@ -65,7 +65,7 @@ def estimate_offset(
     best = int(np.argmax(scores))
     elsewhere = np.abs(lags - lags[best]) > PEAK_S * lips.fps
     return AudioVideoOffset(
-        frames=float(lags[best]) + _parabola_peak(scores, best) + HEAD_DELAY_S * lips.fps,
+        frames=float(lags[best]) + _parabola_peak(scores, best) + LIP_LEAD_S * lips.fps,
         correlation=float(scores[best]),
         margin=float(scores[best] - scores[elsewhere].max()),
     )

@@ -31,9 +31,9 @@ BLURS_S = (0.03, 0.08)
 """Standard deviations of the two blurs, seconds: about a consonant and a syllable."""
 REACH = 2.5
 """Blurs end at this many standard deviations: the prior looks 0.2 s ahead."""
-RIDGES = (5.0, 40.0)
-"""Penalty on the squared weights of opening and width, inputs and outputs being of unit spread. The table of
-articulatory targets is nearer the truth for width, so that less is learned for it."""
+RIDGES = (30.0, 100.0)
+"""Penalty on the squared weights of opening and width, inputs and outputs being of unit spread. The targets are near
+the truth already, nearer for width, so that phones and visemes correct them only where it pays."""
 _RARE = 0.03  # added to spreads, so that phones that are hardly ever heard get no large weights
 _GROUPS = (len(PHONES), len(VISEMES), len(ARTICULATORS))  # columns that share the ridge: each group has unit variance
 

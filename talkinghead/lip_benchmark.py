@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from encoders.av_offset import HEAD_DELAY_S, AudioVideoOffset, estimate_offset
+from encoders.av_offset import LIP_LEAD_S, AudioVideoOffset, estimate_offset
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_figures import (
@@ -35,10 +35,11 @@ from encoders.speech import SpeechEncoder
 from encoders.target_calibration import blended_targets, calibrated_targets
 from talkinghead.fit import fitted_frame_count
 from talkinghead.lip_fit import clip_features
-from talkinghead.lip_measurement import in_step, lips_of_landmarks
+from talkinghead.lip_measurement import in_step
 from talkinghead.manifest import FileRecord
+from tools.expression import head_displacements
 from tools.head_pose import project_points
-from tools.metrics import landmark_distance
+from tools.metrics import landmark_distance, mouth_opening
 from tools.tracked_clip import TrackedClip, load_tracked_clip, save_tracked_clip
 from tools.tracking import TrackingConfig, track_clip
 from tools.video import VideoInfo, probe
@@ -61,8 +62,12 @@ class BenchmarkClip:
 
     @property
     def lips(self) -> MeasuredLips:
-        """The whole clip."""
-        return lips_of_landmarks(self.speech, self.track.landmarks, self.track.shape.points, self.track.topology)
+        """The whole clip; opening and width with the head's pose removed."""
+        track = self.track
+        points = track.shape.points + head_displacements(track.landmarks, track.shape, track.head)
+        ring = track.topology.inner_lips
+        width = np.linalg.norm(points[:, ring[0]] - points[:, ring[len(ring) // 2]], axis=1)
+        return MeasuredLips(self.speech, mouth_opening(track.landmarks, track.shape.points, track.topology), width)
 
     @property
     def fitted_lips(self) -> MeasuredLips:
@@ -128,13 +133,12 @@ def clip_figures(clip: BenchmarkClip, encoder: SpeechEncoder, others: Sequence[M
         found = estimate_offset(delayed, lips.opening, lips.width, prior)
         errors.append(found.frames - (offset.frames - shift * fps / 1000))
         unreliable += not found.is_reliable
-    corrected = _corrected(clip, encoder, offset)
     return ClipFigures(
         clip.info.path.stem,
         offset,
-        agreement(corrected.articulation[:, :2], lips),
-        agreement(blended_targets(corrected, table), lips),
-        agreement(prior.predict(corrected), lips),
+        agreement(lips.speech.articulation[:, :2], lips),
+        agreement(blended_targets(lips.speech, table), lips),
+        agreement(prior.predict(lips.speech), lips),
         closure_coincidence(*_aligned(lips, offset)),
         np.array(errors),
         unreliable,
@@ -175,7 +179,7 @@ def fit_figures(
 
 def _aligned(lips: MeasuredLips, offset: AudioVideoOffset) -> tuple[SpeechFeatureTrack, np.ndarray]:
     """Features and opening of the frames in which both are there once their offset is taken out."""
-    moved = lips.in_step(offset.frames - HEAD_DELAY_S * lips.fps)
+    moved = lips.in_step(offset.frames - LIP_LEAD_S * lips.fps)
     return SpeechFeatureTrack(lips.speech.features[moved.seen], lips.speech.fps), moved.opening[moved.seen]
 
 

@@ -2,81 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from encoders.av_offset import estimate_offset
-from encoders.bundle import EncoderBundle
 from encoders.features import SpeechFeatureTrack, speech_features
-from encoders.lip_figures import agreement
-from encoders.lip_prior import LipPrior, fit_lip_prior
+from encoders.lip_prior import LipPrior
 from encoders.measured_lips import MeasuredLips
 from encoders.speech import SpeechEncoder
-from talkinghead.manifest import FileRecord
-from talkinghead.progress import Progress
 from tools.audio import read_audio
 from tools.errors import NoAudioError, UnusableClipError
 from tools.face_topology import FaceTopology
 from tools.landmarks import landmark_detector
 from tools.metrics import mouth_opening
 from tools.video import probe, read_frames
-
-FITTED_SHARE = 0.8
-"""Share of every clip that a prior is learned on; `evaluate` holds out the rest by default."""
-
-
-@dataclass(frozen=True)
-class LearnedPrior:
-    """A lip prior and what is said of it in its file."""
-
-    prior: LipPrior
-    provenance: Mapping[str, str]
-
-
-def learn_lip_prior(videos: Sequence[Path], bundle: EncoderBundle) -> Generator[Progress, None, LearnedPrior]:
-    """Learns a lip prior for an encoder from videos of people talking, one person each.
-
-    Yields:
-        Progress.
-
-    Returns:
-        The prior of all of them, with its agreement on people left out (the generator's value).
-
-    Raises:
-        UserError: a video cannot be read, has no sound or no face.
-        SpeechInputError: a face is seen too briefly.
-        LipMotionFitError: there is no video.
-    """
-    encoder = bundle.load()
-    measured = []
-    for index, video in enumerate(videos):
-        yield Progress("lips and sound", index, len(videos), video.name)
-        measured.append(measure_lips(video, encoder, FITTED_SHARE))
-    people = in_step(measured)
-    yield Progress("lips and sound", len(videos), len(videos))
-    return LearnedPrior(fit_lip_prior(people), _provenance(people, bundle))
-
-
-def _provenance(people: Sequence[MeasuredLips], bundle: EncoderBundle) -> dict[str, str]:
-    seconds = sum(len(lips.opening) / lips.fps for lips in people)
-    facts = {
-        "recipe": "ridge regression of lip opening and width on phone, viseme and articulation columns (lip_prior.py)",
-        "clips": f"{len(people)} clips, {seconds:.0f} s in all; neither their pictures nor their sound are stored",
-        "encoder": bundle.name,
-        "encoder_sha256": FileRecord.of(bundle.weights).sha256,
-        "licence": bundle.licence,
-    }
-    if len(people) > 1:
-        left_out = [
-            agreement(fit_lip_prior([*people[:index], *people[index + 1 :]]).predict(lips.speech), lips)
-            for index, lips in enumerate(people)
-        ]
-        opening, width = (np.mean([getattr(found, name) for found in left_out]) for name in ("opening", "width"))
-        facts["figures"] = f"r of opening {opening:.3f}, of width {width:.3f}, means over people left out"
-    return facts
 
 
 def measure_lips(video: Path, encoder: SpeechEncoder, share: float = 1.0) -> MeasuredLips:

@@ -92,7 +92,7 @@ def _made_up(delay: int = 0) -> tuple[SpeechFeatureTrack, np.ndarray, np.ndarray
 
 @pytest.mark.parametrize("delay", [-7, -1, 0, 2, 6])
 def test_a_known_offset_is_found(delay: int) -> None:
-    """The estimate allows for the half frame (20 ms) by which the trained head is late; the made-up one is not."""
+    """The estimate allows for the half frame (20 ms) by which real lips lead their sound; the made-up ones do not."""
     offset = estimate_offset(*_made_up(delay=delay))
     assert offset.is_reliable
     assert offset.frames - 0.5 == pytest.approx(delay, abs=0.3)

@@ -1,4 +1,4 @@
-"""From a video to measured lips, and to a prior with its provenance."""
+"""From a video to measured lips, and into step with its sound."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_clip_track import demo_clip, demo_track, finish
+from demo_clip_track import demo_clip, demo_track
 from media_samples import write_clip
 
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 from encoders.measured_lips import MeasuredLips
-from talkinghead import lip_measurement
-from talkinghead.lip_measurement import in_step, learn_lip_prior, lips_of_landmarks, measure_lips
-from talkinghead.manifest import FileRecord
+from talkinghead.lip_measurement import in_step, lips_of_landmarks, measure_lips
 from tools.errors import NoAudioError, UnusableClipError
 
 SHARE = 0.35
@@ -46,22 +44,6 @@ def test_a_picture_out_of_step_is_moved(measured: MeasuredLips) -> None:
     assert inside.sum() < len(inside)
     assert np.corrcoef(late.opening[inside], measured.opening[inside])[0, 1] < 0.5
     assert np.corrcoef(moved.opening[inside], measured.opening[inside])[0, 1] > 0.8
-
-
-def test_a_prior_names_what_it_was_learned_on(measured: MeasuredLips, monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = []
-
-    def measure(video: Path, encoder: object, share: float) -> MeasuredLips:
-        shares.append(share)
-        return measured
-
-    monkeypatch.setattr(lip_measurement, "measure_lips", measure)
-    learned = finish(learn_lip_prior([Path("a.mp4"), Path("b.mp4")], DEFAULT_BUNDLE))
-    assert shares == [0.8, 0.8]
-    assert learned.provenance["clips"].startswith("2 clips, 8 s in all")
-    assert learned.provenance["encoder_sha256"] == FileRecord.of(DEFAULT_BUNDLE.weights).sha256
-    assert learned.provenance["figures"].startswith("r of opening 0.")
-    assert learned.prior.predict(measured.speech).shape == (len(measured.speech), 2)
 
 
 def test_videos_without_sound_or_face_are_named(tmp_path: Path) -> None:
