@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.pase import PASE
@@ -97,7 +97,8 @@ def save_encoder(encoder: TrainedEncoder, path: Path) -> None:
     facts = asdict(encoder.provenance) | {"hours": round(encoder.provenance.hours, 4)}
     temporary = path.with_name(f".{path.name}.part")
     tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
-    save_file(tensors, temporary, {"format": FORMAT, "provenance": json.dumps(facts)})
+    # safetensors' own save_file makes files that only their owner may read.
+    temporary.write_bytes(save(tensors, {"format": FORMAT, "provenance": json.dumps(facts)}))
     temporary.replace(path)
 
 
