@@ -39,6 +39,11 @@ class AudioVideoOffset:
         """Whether the peak is high and distinct enough to correct the clip by it."""
         return self.correlation >= RELIABLE_CORRELATION and self.margin >= RELIABLE_MARGIN
 
+    @property
+    def correction(self) -> float:
+        """Frames by which the sound must be delayed: the offset where it is reliable and above a frame, else 0."""
+        return self.frames if self.is_reliable and abs(self.frames) > 1 else 0.0
+
 
 def estimate_offset(
     speech: SpeechFeatureTrack, opening: np.ndarray, width: np.ndarray, prior: LipPrior | None = None

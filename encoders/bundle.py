@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from encoders.errors import EncoderWeightsError
 from encoders.spectrogram import SAMPLE_RATE
@@ -53,14 +53,24 @@ class EncoderBundle:
 
 def save_encoder(encoder: SpeechEncoder, path: Path, provenance: Mapping[str, str]) -> None:
     """Writes the weights in half precision, with what they were trained on."""
-    tensors = {name: _half_precision(tensor) for name, tensor in encoder.state_dict().items()}
+    write_weights({name: _half_precision(tensor) for name, tensor in encoder.state_dict().items()}, path, provenance)
+
+
+def write_weights(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file under a temporary name first, so that one that exists is whole."""
     temporary = path.with_name(f".{path.name}.unfinished")
-    save_file(tensors, temporary, dict(provenance))
+    # safetensors' own save_file makes files that only their owner may read.
+    temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata)))
     temporary.replace(path)
 
 
+def with_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with `prefix`, which is taken off."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _half_precision(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.half().contiguous() if tensor.is_floating_point() else tensor
+    return tensor.half() if tensor.is_floating_point() else tensor
 
 
 def _full_precision(tensor: torch.Tensor) -> torch.Tensor:
@@ -72,10 +82,10 @@ DEFAULT_BUNDLE = EncoderBundle(
     sample_rate=SAMPLE_RATE,
     weights=Path(__file__).parent / "weights" / "default.safetensors",
     paper=(
-        "audio path of SE4Lip (Huang et al. 2025), phone anchors after PASE (Huang et al.); "
+        "spectrogram of SE4Lip (Huang et al. 2025), phone anchors after PASE (Huang et al.); "
         "architecture and training are this project's"
     ),
-    data="synthetic speech only: espeak-ng, flite and festival voices, 4.8 h, with the synthesisers' own phone timing",
+    data="synthetic speech only: espeak-ng, flite and festival voices, 12 h, with the synthesisers' own phone timing",
     licence="Apache-2.0",
     factory=SpeechEncoder,
 )

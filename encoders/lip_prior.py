@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter1d
 
+from encoders.bundle import write_weights
 from encoders.errors import EncoderWeightsError, LipMotionFitError
 from encoders.features import SpeechFeatureTrack
 from encoders.measured_lips import MeasuredLips, without_trend
@@ -113,7 +114,7 @@ def fit_lip_prior(people: Sequence[MeasuredLips]) -> LipPrior:
 
 def save_lip_prior(prior: LipPrior, path: Path, provenance: Mapping[str, str]) -> None:
     """Write a prior with its provenance (clips, encoder, figures) as safetensors metadata."""
-    save_file(prior.to_tensors(), path, dict(provenance))
+    write_weights(prior.to_tensors(), path, provenance)
 
 
 def load_lip_prior(path: Path = DEFAULT_LIP_PRIOR) -> LipPrior:

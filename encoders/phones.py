@@ -36,6 +36,11 @@ PHONES: tuple[str, ...] = (
 SILENCE: int = PHONES.index("sil")
 """Index of the silence phone."""
 
+VISEME_OF_PHONE: tuple[int, ...] = tuple(
+    next(index for index, phones in enumerate(VISEMES.values()) if phone in phones) for phone in PHONES
+)
+"""Index of each phone's viseme, in the order of PHONES."""
+
 
 @dataclass(frozen=True)
 class ArticulatoryTarget:

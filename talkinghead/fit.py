@@ -30,8 +30,9 @@ from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTra
 from talkinghead.config import FitConfig
 from talkinghead.lip_fit import delay_findings, fit_lips
 from talkinghead.manifest import FileRecord
+from talkinghead.outputs import work_folder
 from talkinghead.presets import RECIPES, Recipe
-from talkinghead.progress import Progress
+from talkinghead.progress import Progress, relayed
 from talkinghead.renderer import device_for
 from talkinghead.report import write_report
 from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_manifest, weights_sha256
@@ -43,11 +44,6 @@ from tools.video import VideoInfo, probe
 
 CHECKPOINT_S = 20.0
 MOST_HELD_OUT_S = 30.0
-
-
-def work_folder(output: Path) -> Path:
-    """Where a fit keeps what it can go on from."""
-    return output.with_name(f".{output.name}.work")
 
 
 def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
@@ -114,12 +110,7 @@ def _track(
     clip = load_tracked_clip(path, key)
     if clip is None:
         job = track_clip(info, tracking, fitted)
-        while clip is None:
-            try:
-                event = next(job)
-                yield Progress(event.stage, event.done, event.total)
-            except StopIteration as finished:
-                clip = finished.value
+        clip = yield from relayed(job, lambda event: Progress(event.stage, event.done, event.total))
         save_tracked_clip(clip, path, key)
     return clip
 

@@ -185,9 +185,9 @@ def _aligned(lips: MeasuredLips, offset: AudioVideoOffset) -> tuple[SpeechFeatur
 
 def _corrected(clip: BenchmarkClip, encoder: SpeechEncoder, offset: AudioVideoOffset) -> SpeechFeatureTrack:
     """Features of the sound, delayed to match the picture as `fit` does."""
-    if not offset.is_reliable or abs(offset.frames) <= 1:
+    if not offset.correction:
         return clip.speech
-    return clip_features(clip.info, encoder, None, offset.frames)
+    return clip_features(clip.info, encoder, None, offset.correction)
 
 
 def _landmark_distance(track: TrackedClip, codes: np.ndarray) -> float:

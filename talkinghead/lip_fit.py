@@ -18,7 +18,7 @@ from encoders.lip_motion import LipMotionPredictor, LipMotionSettings
 from encoders.speech import SpeechEncoder
 from talkinghead.config import ADAPTER_SPEECH, FitConfig
 from talkinghead.lip_clips import lip_clip_of_track
-from talkinghead.progress import Progress
+from talkinghead.progress import Progress, relayed
 from talkinghead.speech_choice import fitted_to_clip, lip_settings
 from tools.audio import SAMPLE_RATE, read_audio
 from tools.metrics import mouth_opening
@@ -65,12 +65,10 @@ def _fit_adapter(
     crops = (clip.crop.cut(frame) for frame in read_frames(info, 0, count))
     lips = lip_clip_of_track(info, crops, clip.landmarks[:count], clip.topology)
     job = fit_adapter(lips, SpeechFeatureTrack(speech.features[:count], speech.fps), config)
-    while True:
-        try:
-            event = next(job)
-        except StopIteration as finished:
-            return finished.value
-        yield Progress(f"adapting ({config.method})", event.step, event.steps, f"loss {event.loss:.3f}")
+    stage = f"adapting ({config.method})"
+    return (
+        yield from relayed(job, lambda event: Progress(stage, event.step, event.steps, f"loss {event.loss:.3f}"))
+    )
 
 
 def clip_features(
@@ -102,7 +100,7 @@ def sound_delay(clip: TrackedClip, speech: SpeechFeatureTrack) -> float:
         offset = estimate_offset(SpeechFeatureTrack(speech.features[fitted], speech.fps), opening, width)
     except SpeechInputError:  # the face is seen too briefly
         return 0.0
-    return offset.frames if offset.is_reliable and abs(offset.frames) > 1 else 0.0
+    return offset.correction
 
 
 def delay_findings(delay_frames: float, fps: Fraction) -> tuple[str, ...]:

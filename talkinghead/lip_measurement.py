@@ -69,7 +69,7 @@ def in_step(people: Iterable[MeasuredLips], prior: LipPrior | None = None) -> li
     moved = []
     for lips in people:
         offset = estimate_offset(lips.speech, lips.opening, lips.width, prior)
-        moved.append(lips.in_step(offset.frames) if offset.is_reliable and abs(offset.frames) > 1 else lips)
+        moved.append(lips.in_step(offset.correction) if offset.correction else lips)
     return moved
 
 

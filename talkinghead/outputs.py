@@ -14,6 +14,11 @@ MANIFEST_NAME = "avatar.json"
 """The file that makes a folder an avatar."""
 
 
+def work_folder(output: Path) -> Path:
+    """Where a long job keeps what it can go on from."""
+    return output.with_name(f".{output.name}.work")
+
+
 def check_new_file(output: Path, overwrite: bool, inputs: Sequence[Path] = (), suffix: str = "") -> None:
     """Whether a file may be written.
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import TypeVar
+
+Event = TypeVar("Event")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -17,3 +22,15 @@ class Progress:
     """Steps or frames of this stage; None while the number is not known."""
     detail: str = ""
     """What else may be said at this point, such as the loss."""
+
+
+def relayed(
+    job: Generator[Event, None, Result], told: Callable[[Event], Progress]
+) -> Generator[Progress, None, Result]:
+    """A job of another package as one of this: its events as `told`, its value as it is."""
+    while True:
+        try:
+            event = next(job)
+        except StopIteration as finished:
+            return finished.value
+        yield told(event)

@@ -35,15 +35,11 @@ from talkinghead.config import AblationConfig, TrainEncoderConfig
 from talkinghead.lip_clips import find_videos, read_lip_clip
 from talkinghead.lip_measurement import in_step, measure_lips
 from talkinghead.manifest import FileRecord
-from talkinghead.progress import Progress
+from talkinghead.outputs import work_folder
+from talkinghead.progress import Progress, relayed
 
 CHECKPOINT_S = 120.0
 STATE = "training.safetensors"
-
-
-def work_folder(output: Path) -> Path:
-    """Where a training keeps what it can go on from."""
-    return output.with_name(f".{output.name}.work")
 
 
 def train_encoder(videos: Path | None, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
@@ -156,12 +152,8 @@ def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> It
     state = work_folder(output) / STATE
     state.parent.mkdir(exist_ok=True)
     job = train_contrastive_encoder(clips, method, network, training, DEFAULT_BUNDLE.load(), config.holdout, state)
-    while True:
-        try:
-            yield _progress("training", next(job))
-        except StopIteration as finished:
-            encoder_file.save_encoder(finished.value, output)
-            break
+    encoder = yield from relayed(job, lambda event: _progress("training", event))
+    encoder_file.save_encoder(encoder, output)
     state.unlink(missing_ok=True)
     state.parent.rmdir()
 

@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from encoders.bundle import with_prefix
 from encoders.contrastive.encoder_file import encoder_class
 from encoders.contrastive.lip_clips import WINDOW_S, LipClip
 from encoders.contrastive.se4lip import Method, SE4Lip
 from encoders.contrastive.speech_inputs import RowTiming, windows_at_frames
 from encoders.contrastive.speech_paths import embedded
-from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train, with_prefix
+from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train
 from encoders.contrastive.windows import ClipWindows
 from encoders.errors import EncoderWeightsError, LipClipError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack

@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
+from encoders.bundle import write_weights
 from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.pase import PASE
 from encoders.contrastive.retrieval import RetrievalScores
@@ -95,11 +95,7 @@ def encoder_class(method: Method) -> type[SE4Lip]:
 def save_encoder(encoder: TrainedEncoder, path: Path) -> None:
     """Writes a safetensors file, under a temporary name first; the provenance stands in its metadata as JSON."""
     facts = asdict(encoder.provenance) | {"hours": round(encoder.provenance.hours, 4)}
-    temporary = path.with_name(f".{path.name}.part")
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in encoder.model.state_dict().items()}
-    # safetensors' own save_file makes files that only their owner may read.
-    temporary.write_bytes(save(tensors, {"format": FORMAT, "provenance": json.dumps(facts)}))
-    temporary.replace(path)
+    write_weights(encoder.model.state_dict(), path, {"format": FORMAT, "provenance": json.dumps(facts)})
 
 
 def load_encoder(path: Path) -> TrainedEncoder:

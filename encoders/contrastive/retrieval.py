@@ -136,16 +136,3 @@ def table_6_row(
     retrieval_scores(model, rest)  # a clip that is too short is told before the training, not after it
     yield from train(model, fitted, training)
     yield GridRow(config, training.steps, retrieval_scores(model, rest))
-
-
-def grid_table(rows: Sequence[GridRow]) -> str:
-    """The rows as text, a line each, with chance last."""
-    lines = [f"{'speech side':<12} {'steps':>6} {'top 1':>6} {'top 5':>6} {'mean rank':>10}"]
-    for row in rows:
-        name = f"{row.config.spectrogram.upper()}+{row.config.network.upper()}"
-        lines.append(f"{name:<12} {row.steps:>6} {_figures(row.scores)}")
-    return "\n".join([*lines, f"{'chance':<12} {'':>6} {_figures(rows[0].scores.chance)}"])
-
-
-def _figures(scores: RetrievalScores) -> str:
-    return f"{scores.top_1:>6.0%} {scores.top_5:>6.0%} {scores.mean_rank:>10.1f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
+from encoders.bundle import with_prefix
 from encoders.contrastive.se4lip import SE4Lip
 from encoders.contrastive.windows import ClipWindows, augmented, draw_batch
 from encoders.errors import EncoderWeightsError
@@ -136,8 +136,3 @@ def _restore(path: Path, model: SE4Lip, optimiser: torch.optim.Optimizer, key: s
     state = {index: with_prefix(tensors, f"adam.{index}.") for index, _ in enumerate(model.parameters())}
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     return int(metadata["step"])
-
-
-def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, which is taken off."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

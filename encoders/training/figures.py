@@ -10,11 +10,11 @@ import numpy as np
 
 from encoders.corpus.recording import VoiceRecordings
 from encoders.features import CHUNK_S, SpeechFeatureTrack, encoded_blocks
-from encoders.phones import PHONES, VISEMES
+from encoders.phones import VISEME_OF_PHONE
 from encoders.speech import FRAME_RATE, STRIDE, SpeechEncoder
 from encoders.training.articulation import articulatory_trajectory
 
-_VISEME_OF = np.array([next(i for i, group in enumerate(VISEMES.values()) if phone in group) for phone in PHONES])
+_VISEME_OF = np.array(VISEME_OF_PHONE)
 
 
 @dataclass(frozen=True)

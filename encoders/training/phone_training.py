@@ -14,16 +14,17 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset
 
+from encoders.bundle import with_prefix
 from encoders.corpus.recording import VoiceRecordings
 from encoders.normalisation import SpeechStatistics
-from encoders.phones import PHONES, VISEMES
+from encoders.phones import PHONES, VISEME_OF_PHONE
 from encoders.spectrogram import SAMPLE_RATE, mel_filter_bank, mel_power_blocks
 from encoders.speech import SpeechEncoder, SpeechEncoding
 from encoders.training.augmentation import AugmentationConfig, Augmenter, TrainingBatch
 
 FORMANT_ENGINE = "espeak-ng"
 _TYPICAL_S = 30.0
-_VISEME_OF = torch.tensor([next(i for i, group in enumerate(VISEMES.values()) if phone in group) for phone in PHONES])
+_VISEME_OF = torch.tensor(VISEME_OF_PHONE)
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ class PhoneTrainer:
         """Goes on from `save`d state; the crops that follow are new ones."""
         tensors = load_file(path)
         self.step = int(tensors.pop("step"))
-        self.average.load_state_dict(_below("average", tensors))
-        self.encoder.load_state_dict(_below("encoder", tensors))
+        self.average.load_state_dict(with_prefix(tensors, "average."))
+        self.encoder.load_state_dict(with_prefix(tensors, "encoder."))
         state = {
-            index: _below(f"optimiser.{name}", tensors)
+            index: with_prefix(tensors, f"optimiser.{name}.")
             for index, (name, _) in enumerate(self.encoder.named_parameters())
         }
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
@@ -209,8 +210,3 @@ def learning_rate_share(step: int, steps: int, warm_up: int) -> float:
 def _rarity_weights(frequencies: np.ndarray, exponent: float) -> Tensor:
     weights = np.maximum(frequencies, 0.004) ** -exponent
     return torch.from_numpy((weights / weights.mean()).astype(np.float32))
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    start = len(prefix) + 1
-    return {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
