@@ -98,13 +98,10 @@ class Evaluate:
         # A backend also renders an avatar; everything else is about fitting.
         if self.target.is_dir() and replace(self.evaluate.fit, backend="auto") != EvaluateConfig().fit:
             raise UserError(f"{self.target} is an avatar, so nothing is fitted: leave the options of the fit away")
-        from talkinghead.evaluate import evaluate, measure_names
+        from talkinghead.evaluate import evaluate
 
         evaluation = show(evaluate(self.target, self.evaluate))
-        lines = [[f"{getattr(row, name):.4g}" for row in evaluation.rows.values()] for name in measure_names()]
-        print_table(
-            [("", *evaluation.rows), *((name, *line) for name, line in zip(measure_names(), lines, strict=True))]
-        )
+        print_table(evaluation.to_table())
         if self.json is not None:
             write_text(self.json, evaluation.to_json())
 

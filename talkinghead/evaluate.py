@@ -13,12 +13,12 @@ import math
 import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from encoders.features import SpeechFeatureTrack
+from encoders.embedding import feature_track
 from talkinghead.avatar import Avatar, load_avatar, speech_feature_of
 from talkinghead.compositing import composite
 from talkinghead.config import Backend, EvaluateConfig
@@ -29,13 +29,16 @@ from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from talkinghead.speech_choice import fetch_weights
 from tools import metrics
+from tools.audio import SAMPLE_RATE
 from tools.face_topology import MEDIAPIPE_478
 from tools.landmarks import landmark_detector
-from tools.tracked_clip import CropBox
+from tools.tracked_clip import TOPOLOGIES, CropBox
 from tools.video import VideoInfo, read_frames
 
 SHUFFLE_FRAMES = 37
 """The shuffled row hears the sound of this many frames earlier (the held-out part is a ring)."""
+LARGEST_LAG = 6
+"""Frames by which the lips may be looked for early or late."""
 JUDGE = MEDIAPIPE_478
 """The landmarks that every row is measured on, whatever the avatar was tracked with."""
 AUDIO, TRACKED, SHUFFLED, SILENCE, MEAN_FACE, TRUTH = (
@@ -44,22 +47,38 @@ AUDIO, TRACKED, SHUFFLED, SILENCE, MEAN_FACE, TRUTH = (
 
 
 @dataclass(frozen=True)
-class EvaluationRow:
-    """Measures of one way to drive the avatar; `_free` of the head render alone, the others in place."""
+class PictureMeasures:
+    """Measures of one picture against the source, or their means over frames; definitions in `tools.metrics`."""
 
-    composite_psnr: float  # dB, the crop with the blended region replaced, as `speak` does it
+    composite_psnr: float  # dB, in place: the crop with the blended region replaced, as `speak` does it
     composite_ssim: float
     hull_psnr: float  # dB, the crop with the convex hull of the face landmarks replaced
+    hull_ssim: float
     face_psnr: float  # dB, inside that hull only
+    whole_psnr: float  # dB, the head render over the background plate, nothing pasted
+    whole_ssim: float
+
+
+@dataclass(frozen=True)
+class EvaluationRow(PictureMeasures):
+    """Measures of one way to drive the avatar; `_free` and `whole_` of the head render alone, the others in place.
+
+    NaN is what a row without a face in it leaves undefined.
+    """
+
+    mouth_sharpness: float  # variance of the Laplacian around the lips, output / real
     lmd_px: float  # lip landmark distance, px of the crop
     lmd_centred_px: float
     mouth_opening_r: float  # Pearson's r of the inner-lip distance
     lmd_px_free: float
     lmd_centred_px_free: float
     mouth_opening_r_free: float
-    mouth_amplitude: float  # spread of the opening, output / real, in place
-    mouth_lag_frames: int  # frames by which the output's opening is late, in place
-    head_jitter: float  # second difference of the stable landmarks, output / source, in place
+    mouth_amplitude: float  # spread of the opening, output / real
+    mouth_lag_frames: float  # frames by which the output's opening is late
+    mean_opening: float  # above the real closed lips, as a share of the real lips' range
+    closure_recall: float  # share of the real closures that the output closes on, within a frame
+    closure_precision: float  # share of the output's closures that the real lips close on, within a frame
+    head_jitter: float  # second difference of the stable landmarks, output / source
 
 
 @dataclass(frozen=True)
@@ -74,34 +93,57 @@ class Evaluation:
         rows = {name: {key: _finite(value) for key, value in asdict(row).items()} for name, row in self.rows.items()}
         return json.dumps({"protocol": self.protocol, "rows": rows}, indent=2, allow_nan=False)
 
+    def to_table(self) -> list[tuple[str, ...]]:
+        """A heading and a line per measure, for the terminal; an undefined value is a dash."""
+        lines = [(name, *(_cell(getattr(row, name)) for row in self.rows.values())) for name in measure_names()]
+        return [("", *self.rows), *lines]
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@dataclass
-class _Tally:
-    """What is gathered of one row while the frames pass by."""
-
-    composite_psnr: list[float] = field(default_factory=list)
-    composite_ssim: list[float] = field(default_factory=list)
-    hull_psnr: list[float] = field(default_factory=list)
-    face_psnr: list[float] = field(default_factory=list)
-
-
 class _Observer:
-    """Follows the face in a row's output as in any video: by a detector of its own, frame after frame."""
+    """Looks at the pictures of a row one after another, and follows the face in them as in any video: by a detector of
+    its own."""
 
     def __init__(self, stack: ExitStack) -> None:
+        self.measures: list[PictureMeasures] = []
+        self.mouth_detail: list[float] = []
         self.in_place: list[np.ndarray] = []  # landmarks [K, 3]
         self.free: list[np.ndarray] = []
         self._detectors = [stack.enter_context(landmark_detector("mediapipe", max_faces=1)) for _ in range(2)]
 
-    def see(self, in_place: np.ndarray, free: np.ndarray) -> None:
+    def see(self, source: np.ndarray, in_place: np.ndarray, free: np.ndarray, areas: _FaceAreas) -> None:
         """Takes in the pictures of one frame."""
+        pasted = np.where(areas.hull[..., None], free, source)
+        self.measures.append(
+            PictureMeasures(
+                composite_psnr=metrics.psnr(in_place, source),
+                composite_ssim=metrics.ssim(in_place, source),
+                hull_psnr=metrics.psnr(pasted, source),
+                hull_ssim=metrics.ssim(pasted, source),
+                face_psnr=metrics.psnr(free, source, areas.hull),
+                whole_psnr=metrics.psnr(free, source),
+                whole_ssim=metrics.ssim(free, source),
+            )
+        )
+        self.mouth_detail.append(metrics.laplacian_variance(in_place[areas.mouth]))
         for detector, picture, track in zip(self._detectors, (in_place, free), (self.in_place, self.free), strict=True):
             faces = detector.detect(picture)
             track.append(faces[0] if faces else np.full((detector.topology.count, 3), np.nan, np.float32))
+
+
+@dataclass(frozen=True)
+class _FaceAreas:
+    """Where in a frame the source's face is."""
+
+    hull: np.ndarray  # [R, R] bool
+    mouth: tuple[slice, slice]  # rows and columns around the lips
 
 
 def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
@@ -131,29 +173,27 @@ def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Eval
         )
     info = avatar.source_video()
     drives = _drives(avatar, info, held_out)
-    tallies = {name: _Tally() for name in (*drives, TRUTH)}
     renderer = AvatarRenderer(avatar, backend)
+    lips = TOPOLOGIES[facts.topology].lips
     whole = CropBox(0, 0, facts.crop.resolution, facts.crop.resolution)
     first, wanted = int(held_out[0]), {int(number): place for place, number in enumerate(held_out)}
     with ExitStack() as stack:
-        watch = {name: _Observer(stack) for name in tallies}
+        watch = {name: _Observer(stack) for name in (*drives, TRUTH)}
         for number, frame in enumerate(read_frames(info, first), start=first):
             if number not in wanted:
                 continue
-            source = facts.crop.cut(frame)
+            source, points = facts.crop.cut(frame), avatar.tracks.landmarks[number]
+            areas = _FaceAreas(
+                metrics.face_hull_mask(points, *source.shape[:2]),
+                metrics.bounding_box(points[list(lips)], *source.shape[:2]),
+            )
             mask = renderer.region.mask(number)
-            hull = metrics.face_hull_mask(avatar.tracks.landmarks[number], *source.shape[:2])
             for name, codes in drives.items():
                 free = renderer.free(number, codes[wanted[number]])
-                in_place = composite(source, free, whole, mask)
-                _tally_pictures(tallies[name], source, free, in_place, hull)
-                watch[name].see(in_place, free)
-            _tally_pictures(tallies[TRUTH], source, source, source, hull)
-            watch[TRUTH].see(source, source)
+                watch[name].see(source, composite(source, free, whole, mask), free, areas)
+            watch[TRUTH].see(source, source, source, areas)
             yield Progress("measuring", wanted[number] + 1, len(held_out))
-    truth = np.stack(watch[TRUTH].in_place)
-    rows = {name: _row(tally, watch[name], truth) for name, tally in tallies.items()}
-    return Evaluation(_protocol(avatar, held_out), rows)
+    return Evaluation(_protocol(avatar, held_out), {name: _row(seen, watch[TRUTH]) for name, seen in watch.items()})
 
 
 def _drives(avatar: Avatar, info: VideoInfo, held_out: np.ndarray) -> dict[str, np.ndarray]:
@@ -161,45 +201,47 @@ def _drives(avatar: Avatar, info: VideoInfo, held_out: np.ndarray) -> dict[str, 
     speech = clip_features(info, avatar.encoder, avatar.embedding, avatar.manifest.sound_delay_frames)
     spoken = avatar.lips.predict(speech)[held_out]
     tracked = avatar.tracks.lower[held_out]
-    silent = SpeechFeatureTrack(np.zeros_like(speech.features), info.fps)
+    samples = np.zeros(round(len(held_out) / info.fps * SAMPLE_RATE), np.float32)
+    silence = feature_track(samples, avatar.encoder, avatar.embedding, info.fps, len(held_out))
     return {
         AUDIO: spoken,
         TRACKED: tracked,
         SHUFFLED: np.roll(spoken, SHUFFLE_FRAMES, axis=0),
-        SILENCE: avatar.lips.predict(silent)[held_out],
+        SILENCE: avatar.lips.predict(silence),
         MEAN_FACE: np.zeros_like(tracked),
     }
 
 
-def _tally_pictures(
-    tally: _Tally, source: np.ndarray, free: np.ndarray, in_place: np.ndarray, hull: np.ndarray
-) -> None:
-    tally.composite_psnr.append(metrics.psnr(in_place, source))
-    tally.composite_ssim.append(metrics.ssim(in_place, source))
-    tally.hull_psnr.append(metrics.psnr(np.where(hull[..., None], free, source), source))
-    tally.face_psnr.append(metrics.psnr(free, source, hull))
-
-
-def _row(tally: _Tally, seen: _Observer, truth: np.ndarray) -> EvaluationRow:
-    in_place, free = np.stack(seen.in_place), np.stack(seen.free)
-    shape = np.nanmean(truth, axis=0)
-    real = metrics.mouth_opening(truth, shape, JUDGE)
-    opening = metrics.mouth_opening(in_place, shape, JUDGE)
+def _row(seen: _Observer, truth: _Observer) -> EvaluationRow:
+    in_place, free, source = np.stack(seen.in_place), np.stack(seen.free), np.stack(truth.in_place)
+    faces = source[np.isfinite(source).all(axis=(1, 2))]
+    shape = faces.mean(axis=0) if len(faces) else np.full_like(source[0], np.nan)
+    real, opening = (metrics.mouth_opening(track, shape, JUDGE) for track in (source, in_place))
+    closures = metrics.closure_scores(opening, real, metrics.closure_threshold(real))
+    pictures = {
+        item.name: float(np.mean([getattr(measures, item.name) for measures in seen.measures]))
+        for item in fields(PictureMeasures)
+    }
     return EvaluationRow(
-        composite_psnr=float(np.mean(tally.composite_psnr)),
-        composite_ssim=float(np.mean(tally.composite_ssim)),
-        hull_psnr=float(np.mean(tally.hull_psnr)),
-        face_psnr=float(np.mean(tally.face_psnr)),
-        lmd_px=metrics.landmark_distance(in_place, truth, JUDGE.lips),
-        lmd_centred_px=metrics.centred_landmark_distance(in_place, truth, JUDGE.lips),
+        **pictures,
+        mouth_sharpness=_ratio(float(np.mean(seen.mouth_detail)), float(np.mean(truth.mouth_detail))),
+        lmd_px=metrics.landmark_distance(in_place, source, JUDGE.lips),
+        lmd_centred_px=metrics.centred_landmark_distance(in_place, source, JUDGE.lips),
         mouth_opening_r=metrics.pearson(opening, real),
-        lmd_px_free=metrics.landmark_distance(free, truth, JUDGE.lips),
-        lmd_centred_px_free=metrics.centred_landmark_distance(free, truth, JUDGE.lips),
+        lmd_px_free=metrics.landmark_distance(free, source, JUDGE.lips),
+        lmd_centred_px_free=metrics.centred_landmark_distance(free, source, JUDGE.lips),
         mouth_opening_r_free=metrics.pearson(metrics.mouth_opening(free, shape, JUDGE), real),
         mouth_amplitude=metrics.amplitude_ratio(opening, real),
-        mouth_lag_frames=metrics.best_lag(opening, real, 6),
-        head_jitter=metrics.head_jitter(in_place, JUDGE.stable) / metrics.head_jitter(truth, JUDGE.stable),
+        mouth_lag_frames=metrics.best_lag(opening, real, LARGEST_LAG),
+        mean_opening=metrics.mean_opening(opening, real),
+        closure_recall=closures.recall,
+        closure_precision=closures.precision,
+        head_jitter=_ratio(*(metrics.head_jitter(track, JUDGE.stable) for track in (in_place, source))),
     )
+
+
+def _ratio(output: float, real: float) -> float:
+    return output / real if real else math.nan
 
 
 def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | float]:
@@ -218,6 +260,10 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "poses": "tracked from landmarks with the head shape of the fitted part; upper face tracked in every row",
         "in_place": "blended region (under the eyes to below the chin) of the crop replaced, as speak does",
         "hull": "convex hull of the face landmarks, eroded by one pixel, replaced by the render",
+        "whole": "the render over the background plate, the whole crop, nothing pasted",
+        "silence": "digital silence of the same length",
+        "mean_opening": "0: the real lips' 5th percentile, 1: their 95th",
+        "closure": f"inner lips within {metrics.CLOSURE_GAP} inter-ocular distances of that 5th percentile",
         "shuffled": f"codes of the audio row, {SHUFFLE_FRAMES} frames earlier, in a ring",
     }
 

@@ -1,7 +1,7 @@
 """Measures of pictures and lips. Numpy in, float out; every definition is cited where it is implemented.
 
 Landmark tracks are [T, K, 2] or [T, K, 3] in pixels (x right, y down; depth, where present, in the same scale). A frame
-without a face is a row of NaN: it is left out, in both tracks.
+without a face is a row of NaN: it is left out, in both tracks. A measure of which no frame is left is NaN.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from tools.head_pose import align_rigidly
 SSIM_SIGMA = 1.5  # px; with SSIM_RADIUS the 11 x 11 window of Wang et al. 2004, section III-C
 SSIM_RADIUS = 5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+OPENING_PERCENTILES = (5, 95)
+CLOSURE_GAP = 0.01  # inter-ocular, 1 mm of an adult: up to here no teeth and no dark line were seen on six people
+CLOSURE_SHARE = 0.25
+BOX_MARGIN = 0.1  # of the longer side of what a box is put around
 
 
 def psnr(picture: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -32,15 +36,13 @@ def psnr(picture: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None)
         ValueError: shapes or types differ, or the mask is empty.
     """
     _check_pair(picture, truth)
-    squared = np.square(picture.astype(np.float64) - truth.astype(np.float64))
-    if squared.ndim == 3:
-        squared = squared.mean(axis=2)
+    difference = np.atleast_3d(cv2.absdiff(picture, truth)).astype(np.float32)
     if mask is None:
-        error = squared.mean()
-    elif mask.shape != squared.shape or not mask.any():
-        raise ValueError(f"expected a mask of shape {list(squared.shape)} with a pixel set, got {list(mask.shape)}")
+        error = float(np.square(difference, out=difference).mean(dtype=np.float64))
+    elif mask.shape != difference.shape[:2] or not mask.any():
+        raise ValueError(f"expected a mask of shape {list(picture.shape[:2])} with a pixel set, got {list(mask.shape)}")
     else:
-        error = np.average(squared, weights=mask)
+        error = float(np.average(np.square(difference[mask > 0]).mean(axis=1), weights=mask[mask > 0]))
     return math.inf if error == 0 else 10 * math.log10(_peak(truth) ** 2 / error)
 
 
@@ -56,22 +58,48 @@ def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
         ValueError: shapes or types differ, or the picture is smaller than the window.
     """
     _check_pair(picture, truth)
-    if min(picture.shape[:2]) <= 2 * SSIM_RADIUS:
+    height, width = (side - 2 * SSIM_RADIUS for side in picture.shape[:2])
+    if min(height, width) <= 0:
         raise ValueError(f"expected at least {2 * SSIM_RADIUS + 1} px each way, got {list(picture.shape[:2])}")
-    x = np.atleast_3d(picture.astype(np.float64))
-    y = np.atleast_3d(truth.astype(np.float64))
+    rows, columns = _around_differences(picture, truth)
+    if rows.stop == rows.start:
+        return 1.0
+    inner = slice(SSIM_RADIUS, -SSIM_RADIUS)
+    similarity = _similarity(picture[rows, columns], truth[rows, columns])[inner, inner]
+    return 1.0 + float((similarity - 1.0).sum(dtype=np.float64)) / (height * width * similarity.shape[2])
+
+
+def _around_differences(picture: np.ndarray, truth: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns that hold every pixel whose window sees a difference, with these windows; outside of them the
+    similarity is 1."""
+    differs = np.atleast_3d(picture != truth)
+    channels = differs.shape[2]
+    left, top, width, height = cv2.boundingRect(differs.reshape(len(differs), -1).view(np.uint8))
+    if not height:
+        return slice(0, 0), slice(0, 0)
+    right, bottom, reach = -(-(left + width) // channels), top + height, 2 * SSIM_RADIUS
+    return slice(max(0, top - reach), bottom + reach), slice(max(0, left // channels - reach), right + reach)
+
+
+def _similarity(picture: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Structural similarity around every pixel, float32 [H, W, C]; nearer to the border than the window's radius it
+    means nothing."""
+    middle = np.float32(_peak(truth) / 2)  # variances are differences of squares: small squares lose fewer digits
+    x, y = (np.atleast_3d(part).astype(np.float32) - middle for part in (picture, truth))
 
     def local_mean(values: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(values, (2 * SSIM_RADIUS + 1, 2 * SSIM_RADIUS + 1), SSIM_SIGMA)
+        window = (2 * SSIM_RADIUS + 1, 2 * SSIM_RADIUS + 1)
+        return np.atleast_3d(cv2.GaussianBlur(values, window, SSIM_SIGMA))
 
     mean_x, mean_y = local_mean(x), local_mean(y)
-    variance_x = local_mean(x * x) - mean_x**2
-    variance_y = local_mean(y * y) - mean_y**2
-    covariance = local_mean(x * y) - mean_x * mean_y
+    product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
+    covariance = local_mean(x * y) - product
+    variances = local_mean(x * x + y * y) - squares
     c1, c2 = (SSIM_K1 * _peak(truth)) ** 2, (SSIM_K2 * _peak(truth)) ** 2
-    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    similarity /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
-    return float(similarity[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS].mean())
+    # The means of the pictures themselves: (mean_x + middle)(mean_y + middle) and the sum of their squares.
+    lifted = middle * (mean_x + mean_y + middle)
+    luminance = (2 * (product + lifted) + c1) / (squares + 2 * lifted + c1)
+    return luminance * (2 * covariance + c2) / (variances + c2)
 
 
 def _check_pair(picture: np.ndarray, truth: np.ndarray) -> None:
@@ -98,18 +126,41 @@ def face_hull_mask(landmarks: np.ndarray, height: int, width: int, erosion_px: i
     return cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=erosion_px) > 0
 
 
+def bounding_box(points: np.ndarray, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of a picture around points [K, 2+] px, with a margin of a tenth of the box's longer side.
+
+    At least a pixel of the picture is inside.
+    """
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    margin = BOX_MARGIN * (high - low).max()
+    left, top = np.clip(np.floor(low - margin), 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(high + margin), (left + 1, top + 1), (width, height)).astype(int)
+    return slice(top, bottom), slice(left, right)
+
+
+def laplacian_variance(picture: np.ndarray) -> float:
+    """Sharpness: the variance of the Laplacian of the grey picture (Pech-Pacheco et al. 2000, "Diatom autofocusing in
+    brightfield microscopy"; the kernel 0 1 0, 1 -4 1, 0 1 0). picture: [H, W, 3] uint8."""
+    return float(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+
+
 def landmark_distance(predicted: np.ndarray, truth: np.ndarray, indices: Sequence[int]) -> float:
     """Landmark distance LMD in px: mean Euclidean distance over frames and the landmarks `indices` (Chen et al.
     2018, "Lip Movements Generation at a Glance"; the indices are MediaPipe's 40 lip landmarks in all our figures)."""
     a, b = _both_seen(predicted, truth)
-    return float(np.linalg.norm(a[:, indices, :2] - b[:, indices, :2], axis=-1).mean())
+    return _mean(np.linalg.norm(a[:, indices, :2] - b[:, indices, :2], axis=-1))
 
 
 def centred_landmark_distance(predicted: np.ndarray, truth: np.ndarray, indices: Sequence[int]) -> float:
     """`landmark_distance` after subtracting the mean of these landmarks in every frame, px: shape without position."""
     a, b = (track[:, indices, :2] for track in _both_seen(predicted, truth))
     difference = (a - a.mean(axis=1, keepdims=True)) - (b - b.mean(axis=1, keepdims=True))
-    return float(np.linalg.norm(difference, axis=-1).mean())
+    return _mean(np.linalg.norm(difference, axis=-1))
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of an array; NaN if it is empty."""
+    return float(values.mean()) if values.size else math.nan
 
 
 def _both_seen(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,8 +168,6 @@ def _both_seen(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
     if predicted.shape[:2] != truth.shape[:2]:
         raise ValueError(f"expected tracks of one length, got {list(predicted.shape)} and {list(truth.shape)}")
     seen = np.isfinite(predicted).all(axis=(1, 2)) & np.isfinite(truth).all(axis=(1, 2))
-    if not seen.any():
-        raise ValueError("no frame has a face in both tracks")
     return predicted[seen], truth[seen]
 
 
@@ -134,8 +183,10 @@ def mouth_opening(landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopolo
         shape: [K, 3] landmarks of the same head, any unit and axes; one shape for all tracks that are compared.
 
     Returns:
-        [T]; NaN where the frame has no face.
+        [T]; NaN where the frame has no face, and everywhere if the shape is not known.
     """
+    if not np.isfinite(shape).all():
+        return np.full(len(landmarks), np.nan)
     rigidity = np.zeros(len(shape))
     rigidity[list(topology.stable)] = 1.0
     eye_distance = np.linalg.norm(shape[topology.left_outer_eye_corner] - shape[topology.right_outer_eye_corner])
@@ -152,13 +203,15 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     """Pearson's correlation of two series [T] where both are finite; 0 when either is constant."""
     both = np.isfinite(a) & np.isfinite(b)
     a, b = a[both].astype(np.float64), b[both].astype(np.float64)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < 2:
+        return math.nan
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def best_lag(series: np.ndarray, reference: np.ndarray, max_lag: int) -> int:
-    """Frames by which `series` [T] comes later than `reference` [T]: the shift of highest Pearson correlation.
+def best_lag(series: np.ndarray, reference: np.ndarray, max_lag: int) -> float:
+    """Whole frames by which `series` [T] comes later than `reference` [T]: the shift of highest Pearson correlation.
 
     Raises:
         ValueError: fewer than two frames overlap at the largest shift.
@@ -171,20 +224,15 @@ def best_lag(series: np.ndarray, reference: np.ndarray, max_lag: int) -> int:
         pearson(series[max(0, lag) : count + min(0, lag)], reference[max(0, -lag) : count - max(0, lag)])
         for lag in lags
     ]
-    return lags[int(np.argmax(scores))]
+    return float(lags[int(np.nanargmax(scores))]) if np.isfinite(scores).any() else math.nan
 
 
 def amplitude_ratio(series: np.ndarray, reference: np.ndarray) -> float:
-    """Standard deviation of `series` [T] over that of `reference` [T], where both are finite.
-
-    Raises:
-        ValueError: the reference is constant.
-    """
+    """Standard deviation of `series` [T] over that of `reference` [T], where both are finite; NaN if the reference is
+    constant."""
     both = np.isfinite(series) & np.isfinite(reference)
     spread = float(np.std(reference[both])) if both.any() else 0.0
-    if spread == 0:
-        raise ValueError("the amplitude of a constant series cannot be compared with")
-    return float(np.std(series[both])) / spread
+    return float(np.std(series[both])) / spread if spread else math.nan
 
 
 def head_jitter(landmarks: np.ndarray, indices: Sequence[int]) -> float:
@@ -194,32 +242,59 @@ def head_jitter(landmarks: np.ndarray, indices: Sequence[int]) -> float:
     """
     track = landmarks[:, indices, :2].astype(np.float64)
     second = np.linalg.norm(track[2:] - 2 * track[1:-1] + track[:-2], axis=-1)
-    if not np.isfinite(second).any():
-        raise ValueError(f"expected three frames in a row with a face, got {len(landmarks)} frames without")
-    return float(np.nanmean(second))
+    return _mean(second[np.isfinite(second)])
+
+
+def opening_range(real: np.ndarray) -> tuple[float, float]:
+    """A person's closed and wide-open mouth: the 5th and 95th percentile of the opening [T]; single detections that
+    failed lie outside."""
+    seen = real[np.isfinite(real)]
+    return tuple(np.percentile(seen, OPENING_PERCENTILES).tolist()) if len(seen) else (math.nan, math.nan)
+
+
+def mean_opening(opening: np.ndarray, real: np.ndarray) -> float:
+    """How far lips are apart on average: 0 as the real ones when closed, 1 as they are wide open (`opening_range`).
+
+    Definition of this project, for the lips in silence. NaN if the real lips do not move.
+    """
+    closed, widest = opening_range(real)
+    return (_mean(opening[np.isfinite(opening)]) - closed) / (widest - closed) if widest > closed else math.nan
 
 
 @dataclass(frozen=True)
 class ClosureScores:
     """How well closures of one mouth coincide with those of another."""
 
-    precision: float  # share of predicted closures with a true one within the tolerance; 0 if none is predicted
-    recall: float  # share of true closures with a predicted one within the tolerance; 0 if there is none
-    chance: float  # share of all frames with a true closure within the tolerance: precision of random closures
+    precision: float  # share of predicted closures at which the true lips are closed; NaN if none is predicted
+    recall: float  # share of true closures at which the predicted lips are closed; NaN if there is none
+    chance: float  # share of all frames with closed true lips near: precision of closures at random
+
+
+def closure_threshold(real: np.ndarray) -> float:
+    """Mouth opening, in inter-ocular units, under which a person's lips touch.
+
+    Landmarks of touching lips lie a little apart, by how much depends on the lips: the real closed mouth
+    (`opening_range`) plus `CLOSURE_GAP`, but no more than a quarter of the range of a mouth that hardly opens.
+    """
+    closed, widest = opening_range(real)
+    return closed + min(CLOSURE_GAP, CLOSURE_SHARE * (widest - closed))
 
 
 def closure_scores(predicted: np.ndarray, truth: np.ndarray, threshold: float, tolerance: int = 1) -> ClosureScores:
     """Precision and recall of lip closures, in frames.
 
-    A closure is a frame at which the opening [T] is the smallest within two frames and below `threshold` (the unit of
-    the openings). Definition of this project: no paper scores closures.
+    Lips are closed where their opening [T] is below `threshold` (the unit of the openings); a closure is a frame at
+    which it is also the smallest within two frames. It is met when the other lips are closed within `tolerance`
+    frames. Definition of this project: no paper scores closures. Lips that never open meet every closure, so recall is
+    read beside precision and chance.
     """
-    found, true = _closures(predicted, threshold), _closures(truth, threshold)
-    near_found, near_true = _widened(found, tolerance), _widened(true, tolerance)
+    seen = np.isfinite(predicted) & np.isfinite(truth)
+    a, b = np.where(seen, predicted, np.inf), np.where(seen, truth, np.inf)
+    near_a, near_b = _widened(a < threshold, tolerance), _widened(b < threshold, tolerance)
     return ClosureScores(
-        precision=float(near_true[found].mean()) if found.any() else 0.0,
-        recall=float(near_found[true].mean()) if true.any() else 0.0,
-        chance=float(near_true.mean()),
+        precision=_mean(near_b[_closures(a, threshold)]),
+        recall=_mean(near_a[_closures(b, threshold)]),
+        chance=_mean(near_b[seen]),
     )
 
 
