@@ -29,7 +29,7 @@ from talkinghead.arguments import (
     VideoOrAvatar,
     check_sound,
 )
-from talkinghead.config import Backend, EvaluateConfig, FitConfig, SpeakConfig
+from talkinghead.config import ALPHA, Backend, EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
 from talkinghead.progress import Progress
 from talkinghead.terminal import Result, complain, print_table, show, write_text
@@ -61,14 +61,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class Speak:
-    """Make the person of an avatar say what a recording says: writes an MP4 video with that sound."""
+    """Make the person of an avatar say what a recording says: writes a video with that sound."""
 
     avatar: AvatarFolder
     """Folder that `talkinghead fit` made."""
     audio: Audio
     """Speech in any format and of any length; of a video, its sound."""
     output: Output
-    """MP4 file to write."""
+    """MP4 file to write; with --background alpha a .mov, a .webm or frames/%06d.png (without sound)."""
     overwrite: bool = False
     """Replace a file that is there already."""
     speak: SpeakConfig = field(default_factory=SpeakConfig)
@@ -267,17 +267,18 @@ def _fit(video: Path, output: Path, config: FitConfig, overwrite: bool) -> None:
 def _speak(avatar: Path, audio: Path, output: Path, config: SpeakConfig, overwrite: bool) -> None:
     from talkinghead.outputs import check_new_video
 
-    check_new_video(output, overwrite, [avatar, audio])
+    check_new_video(output, overwrite, [avatar, audio, *config.files], has_alpha=config.background == ALPHA)
     check_sound(audio)
     from talkinghead.avatar import load_avatar, speech_feature_of
     from talkinghead.speak import speak
     from talkinghead.speech_choice import fetch_weights
 
-    def job() -> Generator[Progress, None, None]:
+    def job() -> Generator[Progress, None, tuple[str, ...]]:
         yield from fetch_weights(speech_feature_of(avatar))
-        yield from speak(load_avatar(avatar), audio, output, config)
+        return (yield from speak(load_avatar(avatar), audio, output, config))
 
-    show(job())
+    for note in show(job()):
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _collected(results: Iterator[Result], total: int) -> Generator[Progress, None, list[Result]]:

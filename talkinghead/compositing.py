@@ -1,8 +1,9 @@
 """Putting the rendered mouth, chin and neck into the source frame, so that nothing else of the frame changes.
 
 The driven jaw is not where the source's jaw was. The blended region therefore reaches from under the eyes to well below
-the chin: the source's chin disappears under rendered skin, and the rendered one is shown with its own neck. The region
-follows the pose of the head alone, so that its border neither flickers nor moves with speech.
+the chin: the source's chin disappears under rendered skin, and the rendered one is shown with its own neck. Where eyes
+and brows are driven too, it begins at the top of the face. The region follows the pose of the head alone, so that its
+border neither flickers nor moves with speech.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ RIDGE = 1e-4
 class BlendRegion:
     """The region of each frame of an avatar's footage in which the render replaces the source.
 
+    Args:
+        with_eyes: it reaches up to the forehead instead of the lower lids.
+
     Raises:
         ValueError: no frame has landmarks.
     """
 
-    def __init__(self, avatar: Avatar) -> None:
+    def __init__(self, avatar: Avatar, with_eyes: bool = False) -> None:
+        self._with_eyes = with_eyes
         self._tracks = avatar.tracks
         self._topology = TOPOLOGIES[avatar.manifest.topology]
         self._focal_px, self._resolution = avatar.manifest.focal_px, avatar.manifest.crop.resolution
@@ -50,7 +55,7 @@ class BlendRegion:
         """uint8 [R, R]: 255 where the render is shown, 0 where the source is, soft between."""
         in_camera = self._points @ self._tracks.head_rotations[frame].T + self._tracks.head_translations[frame]
         points = in_camera[:, :2] / in_camera[:, 2:] * self._focal_px + self._resolution / 2
-        return feathered_mask(region_outline(points, self._topology), self._resolution)
+        return feathered_mask(region_outline(points, self._topology, self._with_eyes), self._resolution)
 
 
 def triangulate(slopes: np.ndarray, rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
@@ -78,10 +83,11 @@ def triangulate(slopes: np.ndarray, rotations: np.ndarray, translations: np.ndar
     return np.linalg.solve(normal, np.einsum("fkai,fka->ki", rows, targets, dtype=np.float64)[..., None])[..., 0]
 
 
-def region_outline(points: np.ndarray, topology: FaceTopology) -> np.ndarray:
+def region_outline(points: np.ndarray, topology: FaceTopology, with_eyes: bool = False) -> np.ndarray:
     """The convex polygon [P, 2] px from under the eyes to below the chin of a face with landmarks [K, 2] px.
 
-    It is the face's oval, cut off under the lower lids, drawn out downwards and to the sides, more the lower it is.
+    It is the face's oval, cut off under the lower lids (unless `with_eyes`), drawn out downwards and to the sides, more
+    the lower it is.
     Across and down are the face's own directions in the picture, so the region turns with the head.
     """
     left, right = points[topology.left_outer_eye_corner], points[topology.right_outer_eye_corner]
@@ -90,10 +96,10 @@ def region_outline(points: np.ndarray, topology: FaceTopology) -> np.ndarray:
     # Cramer's rule: eye corners at (+-0.5, 0), chin at (0, 1). A linear-algebra library would wake its threads for it.
     area = _cross(right_to_left, eyes_to_chin)
     across, down = _cross(points - middle, eyes_to_chin) / area, _cross(right_to_left, points - middle) / area
-    lids = down[[*topology.left_eye, *topology.right_eye]].max() + LID_MARGIN
     oval = list(topology.face_oval)
+    top = down[oval].min() if with_eyes else down[[*topology.left_eye, *topology.right_eye]].max() + LID_MARGIN
     below_eyes = np.maximum(down[oval], 0)
-    lowered = np.maximum(down[oval] + CHIN_MARGIN * np.square(below_eyes), lids)
+    lowered = np.maximum(down[oval] + CHIN_MARGIN * np.square(below_eyes), top)
     widened = across[oval] * (1 + JAW_MARGIN * np.minimum(below_eyes, 1))
     outline = middle + widened[:, None] * right_to_left + lowered[:, None] * eyes_to_chin
     return cv2.convexHull(outline.astype(np.float32))[:, 0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from tools.errors import UserError
@@ -17,6 +19,10 @@ ADAPTER_SPEECH = ("se4lip", "pase")
 TRAINED_SPEECH_SUFFIX = ".safetensors"
 EVALUATION_HOLDOUT = 0.2
 LARGEST_HOLDOUT = 0.5
+SOURCE, PLATE, ALPHA, CAMERA = "source", "plate", "alpha", "camera"
+"""Words for backgrounds, poses, blinks, gazes and expressions."""
+MOST_MOUTH_GAIN = 2.0
+LARGEST_GAZE = 90.0
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 64, 2048
 
 
@@ -55,19 +61,78 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class SpeakConfig:
-    """How the video is made."""
+    """How the video is made, and what the person does besides speaking."""
 
+    background: str = SOURCE
+    """source keeps the footage and renders the mouth into it. With anything else the whole person is rendered, in a
+    square as large as what was learned, over: plate, the scene of the footage; #rrggbb or a colour's name; the name of
+    a picture file; alpha, which is nothing, in a .mov (ProRes 4444), .webm (VP9) or frames/%06d.png."""
+    pose: str = SOURCE
+    """How the head moves, if not in place: source, as in the footage; still; idle, small motion as this person's; or the
+    name of a CSV file with the heading yaw,pitch,roll,x,y,z and a row for each frame: degrees and head units from rest,
+    to the right of the picture, up and towards the camera (roll: leaning to the right)."""
+    blink: Literal["source", "natural", "off"] = "source"
+    """source, as in the footage; natural, this person's blinks about 20 times a minute; off."""
+    gaze: str = SOURCE
+    """source, as in the footage; camera, held on the camera; or --gaze=YAW,PITCH, degrees to the right of the picture
+    and up from there, as far as the footage shows the eyes turn."""
+    expression: Literal["source", "still"] = "source"
+    """Brows and lids: source, replayed from the footage; or still, at rest. Blinks and gaze are apart from it."""
+    mouth_gain: float = 1.0
+    """How wide the mouth moves: 0 (it stays closed) to 2."""
+    seed: int = 0
+    """Natural blinks and idle motion follow from it: the same seed moves alike."""
     backend: Backend = "auto"
     """Rasterizer: auto takes the fastest that runs here (see `talkinghead doctor`)."""
     codec: Literal["libx264", "libx265"] = "libx264"
-    """Video encoder: H.264 plays everywhere, H.265 is smaller."""
+    """Video encoder of MP4: H.264 plays everywhere, H.265 is smaller."""
     crf: int = 16
-    """Constant rate factor: 0 is lossless, 16 looks like the original, 23 is visibly compressed; 51 is the most."""
+    """Constant rate factor: 0 is lossless, 16 looks like the original, 23 is visibly compressed; 51 is the most. Not for
+    ProRes and PNG, which hardly lose anything."""
     effort: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
-    """Encoding effort: slower makes smaller files of the same quality."""
+    """Encoding effort of MP4 and WebM: slower makes smaller files of the same quality."""
 
     def __post_init__(self) -> None:
         _require("--crf", self.crf, 0, 51)
+        _require("--mouth-gain", self.mouth_gain, 0, MOST_MOUTH_GAIN)
+        _require("--seed", self.seed, 0, None)
+        if self.is_in_place and self.pose != SOURCE:
+            raise UserError(
+                f"--pose {self.pose} needs another background than the footage, in which the head is where it was "
+                "filmed: add e.g. --background plate"
+            )
+        if self.gaze not in (SOURCE, CAMERA):
+            _ = self.gaze_degrees
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the footage is shown around what is rendered."""
+        return self.background == SOURCE
+
+    @property
+    def changes_upper_face(self) -> bool:
+        """Whether eyes and brows are not as in the footage."""
+        return (self.blink, self.gaze, self.expression) != (SOURCE, SOURCE, SOURCE)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read besides avatar and audio."""
+        return tuple(path for path in map(Path, (self.background, self.pose)) if path.is_file())
+
+    @property
+    def gaze_degrees(self) -> tuple[float, float]:
+        """Yaw and pitch of a gaze that is given as numbers.
+
+        Raises:
+            UserError: it is not.
+        """
+        try:
+            yaw, pitch = map(float, self.gaze.split(","))
+        except ValueError:
+            yaw = pitch = math.nan
+        if not (abs(yaw) <= LARGEST_GAZE and abs(pitch) <= LARGEST_GAZE):
+            raise UserError(f"--gaze takes source, camera or YAW,PITCH in degrees (--gaze=5,-2), not {self.gaze!r}")
+        return yaw, pitch
 
 
 @dataclass(frozen=True)

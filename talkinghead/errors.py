@@ -36,3 +36,15 @@ class NothingHeldOutError(UserError):
 
 class SpeechFeatureError(UserError):
     """An avatar's speech feature cannot be computed here as it was when the avatar was fitted."""
+
+
+class PoseFileError(UserError):
+    """A table of head poses that cannot be read, or whose rows are not poses."""
+
+
+class BackgroundError(UserError):
+    """A background that is neither a colour nor a picture that can be read."""
+
+
+class GazeError(UserError):
+    """A gaze that an avatar cannot be given."""

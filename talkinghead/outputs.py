@@ -8,6 +8,8 @@ from pathlib import Path
 
 from talkinghead.errors import OutputExistsError
 from tools.errors import OutputError
+from tools.png_sequence import PNG_SUFFIX, check_png_pattern, sequence_exists
+from tools.video_encoding import ALPHA_SUFFIXES
 
 VIDEO_SUFFIX, ARRAY_SUFFIX, WEIGHTS_SUFFIX = ".mp4", ".npy", ".safetensors"
 MANIFEST_NAME = "avatar.json"
@@ -44,11 +46,38 @@ def check_new_file(output: Path, overwrite: bool, inputs: Sequence[Path] = (), s
     check_writable(output)
 
 
-def check_new_video(output: Path, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
-    """As `check_new_file`; the name must have the ending of the format that is written."""
-    if output.suffix.lower() != VIDEO_SUFFIX:
-        raise OutputError(f"cannot write {output}: videos are written as MP4; give a name that ends in {VIDEO_SUFFIX}")
-    check_new_file(output, overwrite, inputs)
+def check_new_video(output: Path, overwrite: bool, inputs: Sequence[Path] = (), has_alpha: bool = False) -> None:
+    """As `check_new_file`; the name must have the ending of a format that can be written, see `check_video_name`."""
+    check_video_name(output, has_alpha)
+    if output.suffix.lower() != PNG_SUFFIX:
+        return check_new_file(output, overwrite, inputs)
+    check_png_pattern(output)
+    folder = output.resolve().parent
+    for given in inputs:
+        if folder in (given.resolve(), *given.resolve().parents):
+            raise OutputError(f"cannot write {output}: {given} lies in that folder, which is replaced; name another")
+    if sequence_exists(output) and not overwrite:
+        raise OutputExistsError(f"{folder} exists: add --overwrite to replace it, or give another name with -o")
+    check_writable(folder)
+
+
+def check_video_name(output: Path, has_alpha: bool) -> None:
+    """Whether a name has the ending of a format that holds transparency, or of MP4 if none is needed.
+
+    Raises:
+        OutputError: it has not.
+    """
+    suffix = output.suffix.lower()
+    if has_alpha and suffix not in (*ALPHA_SUFFIXES, PNG_SUFFIX):
+        raise OutputError(
+            f"cannot write {output} with transparency: give a name that ends in {', '.join(ALPHA_SUFFIXES)}, or in "
+            f"%06d{PNG_SUFFIX} for numbered pictures"
+        )
+    if not has_alpha and suffix != VIDEO_SUFFIX:
+        raise OutputError(
+            f"cannot write {output}: videos are written as MP4; give a name that ends in {VIDEO_SUFFIX}, or add "
+            "--background alpha for transparency"
+        )
 
 
 def check_new_avatar(output: Path, overwrite: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from render.head_model import BonePose
-from render.rasterize import Backend, available_backends
+from render.rasterize import Backend, RenderOutput, available_backends
 from talkinghead.avatar import Avatar
 from talkinghead.compositing import BlendRegion, composite
+from talkinghead.head_motion import source_pose
 
 Window = tuple[slice, slice]
 """Rows and columns of the crop."""
@@ -22,23 +23,25 @@ WINDOW_MARGIN = 4
 
 
 class AvatarRenderer:
-    """Draws an avatar in the poses of its source clip. The avatar itself is not changed.
+    """Draws an avatar, in the poses of its source clip or in others. The avatar itself is not changed.
 
     Frames are independent of one another and may be drawn by several threads at once. `region` says which part of each
     source frame `in_place` replaces.
 
     Args:
         backend: rasterizer; "auto" takes the GPU if gsplat can run on it, else the processor.
+        with_eyes: the region holds eyes and brows too.
 
     Raises:
         render.rasterize.BackendUnavailableError: on the first frame, if `backend` names one that cannot run here.
     """
 
-    def __init__(self, avatar: Avatar, backend: Backend = "auto") -> None:
+    def __init__(self, avatar: Avatar, backend: Backend = "auto", with_eyes: bool = False) -> None:
         self._tracks = avatar.tracks
         self._crop = avatar.manifest.crop
         self._side = self._crop.resolution
-        self.region = BlendRegion(avatar)
+        self._whole: Window = (slice(0, self._side), slice(0, self._side))
+        self.region = BlendRegion(avatar, with_eyes)
         self._backend = backend
         self._device = device_for(backend)
         self._model = copy.deepcopy(avatar.model).to(self._device).requires_grad_(False)
@@ -57,15 +60,31 @@ class AvatarRenderer:
         Returns:
             uint8 [R, R, 3] RGB, the crop.
         """
-        upper = self._tracks.upper[frame] if upper is None else upper
-        return self._render(frame, np.concatenate([lower, upper]), (slice(0, self._side), slice(0, self._side)))
+        person = self._render(source_pose(self._tracks, frame), self._code(frame, lower, upper), self._whole)
+        return to_uint8(person.over(self._background))
 
-    def in_place(self, frame: int, source: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    def person(self, pose: BonePose, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Head, neck and torso in any pose, with nothing behind.
+
+        Args:
+            lower: [Kl] expression code of the lower face.
+            upper: [Ku] expression code of the upper face.
+
+        Returns:
+            uint8 [R, R, 4], the crop: RGB multiplied by alpha, and alpha.
+        """
+        person = self._render(pose, np.concatenate([lower, upper]), self._whole)
+        return to_uint8(torch.cat([person.rgb, person.alpha[None]]))
+
+    def in_place(
+        self, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray | None = None
+    ) -> np.ndarray:
         """Source frame `frame` with mouth, chin and neck rendered into it; a frame without a face as it is.
 
         Args:
             source: [H, W, 3] uint8 RGB, not changed.
             lower: [Kl] expression code of the lower face.
+            upper: [Ku] expression code of the upper face; the source frame's own by default.
 
         Returns:
             uint8 [H, W, 3].
@@ -75,12 +94,13 @@ class AvatarRenderer:
         mask = self.region.mask(frame)
         window = _window_around(mask)
         rendered = np.zeros((self._side, self._side, 3), np.uint8)  # only the window is looked at
-        rendered[window] = self._render(frame, np.concatenate([lower, self._tracks.upper[frame]]), window)
+        person = self._render(source_pose(self._tracks, frame), self._code(frame, lower, upper), window)
+        rendered[window] = to_uint8(person.over(self._background[(slice(None), *window)]))
         return composite(source, rendered, self._crop, mask)
 
     @torch.inference_mode()
-    def _render(self, frame: int, code: np.ndarray, window: Window) -> np.ndarray:
-        """The pixels of a window of the crop, uint8 [h, w, 3]."""
+    def _render(self, pose: BonePose, code: np.ndarray, window: Window) -> RenderOutput:
+        """The person in a window of the crop."""
         rows, columns = window
         camera = replace(
             self._camera,
@@ -89,24 +109,18 @@ class AvatarRenderer:
             width=columns.stop - columns.start,
             height=rows.stop - rows.start,
         )
-        person = self._model.render(self._pose(frame), self._tensor(code), camera, self._backend)
-        return to_uint8(person.over(self._background[:, rows, columns]))
+        bones = BonePose(*(getattr(pose, bone.name).to(self._device) for bone in fields(BonePose)))
+        return self._model.render(bones, self._tensor(code), camera, self._backend)
 
-    def _pose(self, frame: int) -> BonePose:
-        tracks = self._tracks
-        return BonePose(
-            self._tensor(tracks.head_rotations[frame]),
-            self._tensor(tracks.head_translations[frame]),
-            self._tensor(tracks.torso_rotations[frame]),
-            self._tensor(tracks.torso_translations[frame]),
-        )
+    def _code(self, frame: int, lower: np.ndarray, upper: np.ndarray | None) -> np.ndarray:
+        return np.concatenate([lower, self._tracks.upper[frame] if upper is None else upper])
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self._device, torch.float32)
 
 
 def to_uint8(picture: Tensor) -> np.ndarray:
-    """A picture [3, H, W] in [0, 1], rounded and clipped to uint8 [H, W, 3]; several times faster than in torch."""
+    """A picture [C, H, W] in [0, 1], rounded and clipped to uint8 [H, W, C]; several times faster than in torch."""
     # convertScaleAbs takes the absolute value: of a blend of colours, none of which is negative.
     return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in picture.cpu().numpy()])
 

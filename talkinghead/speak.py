@@ -1,27 +1,32 @@
-"""From an avatar and driving audio to a video: sound -> speech features -> lip codes -> rendered faces -> mp4.
+"""From an avatar and driving audio to a video: sound -> speech features -> lip codes -> rendered faces -> video.
 
-Every stage is a stream, so memory does not grow with the length of the audio, and the stages overlap.
+The person is shown in place, in the footage, or free, over any background (see `SpeakConfig`). Every stage is a stream,
+so memory does not grow with the length of the audio, and the stages overlap.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from encoders.embedding import feature_blocks
+from talkinghead.acting import Actor, Performance
 from talkinghead.avatar import Avatar
-from talkinghead.config import SpeakConfig
+from talkinghead.backgrounds import background_picture, over, resized, straight_alpha
+from talkinghead.config import ALPHA, SpeakConfig
+from talkinghead.outputs import check_video_name
 from talkinghead.pipelining import mapped, prefetched
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from talkinghead.timeline import PingPong, frames_in_order
 from tools.audio import frame_count, probe_audio, read_audio_blocks
 from tools.errors import AudioTooShortError
+from tools.png_sequence import PNG_SUFFIX, PngSequenceWriter
 from tools.video import EncodeSettings, VideoInfo, VideoWriter
 
 AUDIO_BLOCK_S = 10.0
@@ -34,28 +39,36 @@ WAITING_CODE_BLOCKS = 1
 class _DrivenFrame:
     """What one frame of the output is made of."""
 
-    index: int  # of the source frame
-    source: np.ndarray  # [H, W, 3] uint8
+    performance: Performance
     lower: np.ndarray  # [Kl] expression code of the lower face
+    source: np.ndarray | None  # [H, W, 3] uint8; None in free mode
 
 
-def speak(avatar: Avatar, audio: Path, output: Path, config: SpeakConfig | None = None) -> Iterator[Progress]:
+def speak(
+    avatar: Avatar, audio: Path, output: Path, config: SpeakConfig | None = None
+) -> Generator[Progress, None, tuple[str, ...]]:
     """Writes a video in which the person says `audio`; a file of that name is replaced when the new one is complete.
 
-    The video has round(duration * fps) frames of the source's size and rate; frame t is driven by the sound at
-    (t + 0.5) / fps. The audio itself is muxed in as it is (see `tools.video.VideoWriter`). Poses come from the fitted
-    frames, to and fro. A source frame without a face is shown as it is. When the iterator is closed before its end, or
-    anything is raised, nothing is left behind.
+    The video has round(duration * fps) frames at the source's rate; frame t is driven by the sound at (t + 0.5) / fps.
+    The audio itself is muxed in as it is (see `tools.video.VideoWriter`; PNG files have none). In place it has the
+    source's size, poses come from the fitted frames, to and fro, and a source frame without a face is shown as it is.
+    In free mode it is the square that was learned, at its size in the source but with an even side. When the iterator
+    is closed before its end, or anything is raised, nothing is left behind.
 
     Yields:
         The frames written so far.
 
+    Returns:
+        Notes for the user, such as that the footage lacks something that was asked for.
+
     Raises:
         AudioTooShortError: the audio lasts less than half a frame.
-        UserError: other subclasses, about the audio, the avatar's footage and the output (see `tools.errors`).
+        UserError: other subclasses, about the audio, the avatar's footage, the background, the poses and the output
+            (see `tools.errors` and `talkinghead.errors`).
         render.rasterize.BackendUnavailableError: the rasterizer asked for cannot run here.
     """
     config = config or SpeakConfig()
+    check_video_name(output, config.background == ALPHA)
     fps = avatar.manifest.fps
     sound = probe_audio(audio)
     frames = frame_count(sound.duration_s, fps)
@@ -64,41 +77,71 @@ def speak(avatar: Avatar, audio: Path, output: Path, config: SpeakConfig | None 
             f"{audio} lasts {float(sound.duration_s):.3f} s, less than half a frame: give longer speech"
         )
     source = avatar.source_video()
-    with VideoWriter(output, source.width, source.height, fps, audio, _encode_settings(config, source)) as writer:
+    output_file = _writer(avatar, source, audio, output, config)
+    actor = Actor(avatar, config, frames)
+    show = _in_place(avatar, config) if config.is_in_place else _free(avatar, config)
+    footage = _footage(avatar, source, frames) if config.is_in_place else itertools.repeat(None, frames)
+    lowers = _lip_codes(avatar, audio, frames, config.mouth_gain)
+    driven = itertools.starmap(_DrivenFrame, zip(actor.performances(), lowers, footage, strict=True))
+    with output_file as writer:
         yield Progress("speak", 0, frames)
-        for done, picture in enumerate(_pictures(avatar, source, audio, frames, config), 1):
+        for done, picture in enumerate(mapped(show, driven, workers=os.cpu_count() or 1), 1):
             writer.write(picture)
             yield Progress("speak", done, frames)
+    return actor.notes
 
 
-def _encode_settings(config: SpeakConfig, source: VideoInfo) -> EncodeSettings:
-    return EncodeSettings(config.codec, config.crf, config.effort, source.output_matrix)
+def _writer(
+    avatar: Avatar, source: VideoInfo, audio: Path, output: Path, config: SpeakConfig
+) -> VideoWriter | PngSequenceWriter:
+    if output.suffix.lower() == PNG_SUFFIX:
+        return PngSequenceWriter(output)
+    side = free_side(avatar)
+    width, height = (source.width, source.height) if config.is_in_place else (side, side)
+    settings = EncodeSettings(config.codec, config.crf, config.effort, source.output_matrix)
+    return VideoWriter(output, width, height, avatar.manifest.fps, audio, settings)
 
 
-def _pictures(
-    avatar: Avatar, source: VideoInfo, audio: Path, frames: int, config: SpeakConfig
-) -> Iterator[np.ndarray]:
-    """The frames of the output, uint8 [H, W, 3]."""
+def free_side(avatar: Avatar) -> int:
+    """Side of the picture in free mode, px."""
+    return max(2, avatar.manifest.crop.side // 2 * 2)
+
+
+def _in_place(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.ndarray]:
+    """How frames become pictures, uint8 [H, W, 3], in the footage."""
+    renderer = AvatarRenderer(avatar, config.backend, with_eyes=config.changes_upper_face)
+
+    def show(driven: _DrivenFrame) -> np.ndarray:
+        done = driven.performance
+        return renderer.in_place(done.source_frame, driven.source, driven.lower, done.upper)
+
+    return show
+
+
+def _free(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.ndarray]:
+    """How frames become pictures over a background, uint8 [S, S, 3], or with straight alpha, [S, S, 4]."""
+    side = free_side(avatar)
+    background = background_picture(config.background, avatar.background, side)
     renderer = AvatarRenderer(avatar, config.backend)
-    driven = _driven_frames(avatar, source, audio, frames)
-    return mapped(partial(_picture, renderer), driven, workers=os.cpu_count() or 1)
+
+    def show(driven: _DrivenFrame) -> np.ndarray:
+        done = driven.performance
+        person = resized(renderer.person(done.pose, driven.lower, done.upper), side)
+        return straight_alpha(person) if background is None else over(person, background)
+
+    return show
 
 
-def _picture(renderer: AvatarRenderer, driven: _DrivenFrame) -> np.ndarray:
-    return renderer.in_place(driven.index, driven.source, driven.lower)
-
-
-def _driven_frames(avatar: Avatar, source: VideoInfo, audio: Path, frames: int) -> Iterator[_DrivenFrame]:
+def _footage(avatar: Avatar, source: VideoInfo, frames: int) -> Iterator[np.ndarray]:
+    """The source frames, uint8 [H, W, 3], to and fro."""
     timeline = PingPong(avatar.manifest.fitted_frames, avatar.manifest.fps)
-    sources = prefetched(frames_in_order(source, map(timeline.__getitem__, range(frames))), WAITING_FRAMES)
-    codes = prefetched(_lip_codes(avatar, audio, frames), WAITING_CODE_BLOCKS)
-    lowers = (code for block in codes for code in block)
-    for frame, picture, lower in zip(range(frames), sources, lowers, strict=True):
-        yield _DrivenFrame(timeline[frame], picture, lower)
+    return prefetched(frames_in_order(source, map(timeline.__getitem__, range(frames))), WAITING_FRAMES)
 
 
-def _lip_codes(avatar: Avatar, audio: Path, frames: int) -> Iterator[np.ndarray]:
-    """Blocks [n, Kl], `frames` rows in all."""
+def _lip_codes(avatar: Avatar, audio: Path, frames: int, gain: float) -> Iterator[np.ndarray]:
+    """The lower face's code [Kl] of every frame: what is heard, its distance from the closed mouth times `gain`."""
     samples = (block.samples for block in read_audio_blocks(audio, AUDIO_BLOCK_S))
     fps = avatar.manifest.fps
-    return avatar.lips.predict_blocks(feature_blocks(samples, avatar.encoder, avatar.embedding, fps, frames))
+    blocks = avatar.lips.predict_blocks(feature_blocks(samples, avatar.encoder, avatar.embedding, fps, frames))
+    for block in prefetched(blocks, WAITING_CODE_BLOCKS):
+        yield from block if gain == 1 else avatar.lips.closed_code + gain * (block - avatar.lips.closed_code)

@@ -42,10 +42,10 @@ class PingPong:
     def __getitem__(self, frame: int) -> int:
         """The source frame shown in driven frame `frame`, counted from 0; any number of them, in constant time."""
         # Rounding half up moves no two neighbours apart: floor(x + 1) is floor(x) + 1. Rounding half to even would.
-        return math.floor(self._position(frame) + Fraction(1, 2))
+        return math.floor(self.position(frame) + Fraction(1, 2))
 
-    def _position(self, frame: int) -> Fraction:
-        """The point of the footage, in source frames; no two neighbours are more than 1 apart."""
+    def position(self, frame: int) -> Fraction:
+        """The point of the footage before it is rounded, in source frames; no two neighbours are more than 1 apart."""
         last = self.source_frames - 1
         # From full speed to rest in 2q frames is q frames of footage; the other half of a turn is its mirror image.
         q = min(round(TURN_S * self.fps / 4), last // 2)

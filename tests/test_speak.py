@@ -102,9 +102,11 @@ def test_held_out_frames_are_not_shown(avatar: Avatar, tmp_path: Path, monkeypat
     drawn: list[int] = []
     in_place = AvatarRenderer.in_place
 
-    def watched(self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    def watched(
+        self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    ) -> np.ndarray:
         drawn.append(frame)
-        return in_place(self, frame, source, lower)
+        return in_place(self, frame, source, lower, upper)
 
     monkeypatch.setattr(AvatarRenderer, "in_place", watched)
     fitted = replace(avatar, manifest=replace(avatar.manifest, fitted_frames=12))
@@ -117,9 +119,11 @@ def test_silence_closes_the_mouth(avatar: Avatar, tmp_path: Path, monkeypatch: p
     codes: list[np.ndarray] = []
     in_place = AvatarRenderer.in_place
 
-    def watched(self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    def watched(
+        self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    ) -> np.ndarray:
         codes.append(lower)
-        return in_place(self, frame, source, lower)
+        return in_place(self, frame, source, lower, upper)
 
     monkeypatch.setattr(AvatarRenderer, "in_place", watched)
     audio = write_sound(tmp_path / "audio.wav", np.zeros(16_000, np.float32), 16_000)
@@ -142,7 +146,7 @@ def test_ten_minutes_stay_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     fps, rate = Fraction(24_000, 1001), 16_000
     avatar = replace(save_tiny_avatar(tmp_path, TinyClip(fps=fps)), lips=EnergyLips())
 
-    def flash(self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    def flash(self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         return np.full_like(source, 200 if lower[0] else 50)
 
     def blank(info: VideoInfo, order: Iterable[int]) -> Iterator[np.ndarray]:
@@ -178,7 +182,9 @@ def leftovers(folder: Path) -> list[str]:
 def test_what_goes_wrong_is_raised_and_leaves_nothing(
     avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
 ) -> None:
-    def failing(self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    def failing(
+        self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    ) -> np.ndarray:
         if frame == 7:
             raise MemoryError("no memory for frame 7")
         return source

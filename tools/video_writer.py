@@ -1,4 +1,4 @@
-"""Writing video: frames to H.264 as they come, with the user's own sound, and nothing half-written left behind."""
+"""Writing video: frames are encoded as they come, with the user's own sound, and nothing half-written stays behind."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import os
 import secrets
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import ffmpeg
 import numpy as np
-from ffmpeg.nodes import FilterableStream, OutputStream
 
 from tools.errors import OutputError
 from tools.ffmpeg_process import (
@@ -27,39 +24,23 @@ from tools.ffmpeg_process import (
     media_url,
     run,
 )
-from tools.media import first_sound_track, sound_before_picture
-
-# What MP4 holds and common players play, so that it is copied bit for bit.
-COPIED_AUDIO_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "alac", "flac"})
-AAC_SAMPLE_RATES = frozenset(
-    {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
-)  # ISO/IEC 14496-3, table 1.18
-
-
-@dataclass(frozen=True)
-class EncodeSettings:
-    """How frames become a video file."""
-
-    codec: Literal["libx264", "libx265"] = "libx264"
-    """Encoder: H.264 plays everywhere, H.265 is smaller."""
-    crf: int = 16
-    """Constant rate factor: 0 is lossless, 16 looks like the original, 23 is visibly compressed."""
-    preset: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
-    """Encoding effort: slower presets make smaller files of the same quality."""
-    color_matrix: Literal["bt601", "bt709"] = "bt709"
-    """Matrix from RGB to YCbCr, also written into the file. The source's own keeps colours alike in every player."""
+from tools.video_encoding import EncodeSettings, container_for, encoding_graph
 
 
 class VideoWriter:
-    """Encodes RGB frames into an MP4 file while they are made; use it as a context manager.
+    """Encodes frames into a file while they are made; use it as a context manager.
+
+    A name that ends in .mov makes a QuickTime file with ProRes 4444 and .webm one with VP9; both take frames with an
+    alpha channel. Any other name makes an MP4 file, of RGB frames.
 
     The file is written beside `path` under a temporary name and takes its name (replacing a file of that name) when the
-    block ends well; on any exception, Ctrl-C included, it is removed. Frame `i` gets the time stamp `i / fps` exactly.
-    Pictures are 4:2:0; a size with an odd side, which 4:2:0 cannot store, is written as 4:4:4 at its exact size.
+    block ends well; on any exception, Ctrl-C included, it is removed. Frame `i` gets the time stamp `i / fps` exactly;
+    WebM rounds it to a millisecond. Pictures of MP4 are 4:2:0; a size with an odd side, which 4:2:0 cannot store, is
+    written as 4:4:4 at its exact size.
 
-    `audio` is the file whose first sound track is heard: copied bit for bit if MP4 can hold its codec, else encoded
-    without resampling (AAC at 192 kbit/s or more; ALAC for rates that AAC lacks). It is muxed in full, aligned as
-    `tools.audio.read_audio` reads it.
+    `audio` is the file whose first sound track is heard: copied bit for bit if the container can hold its codec, else
+    encoded: in MP4 without resampling (AAC at 192 kbit/s or more; ALAC for rates that AAC lacks), in QuickTime as PCM,
+    in WebM as Opus. It is muxed in full, aligned as `tools.audio.read_audio` reads it.
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, or ffmpeg fails.
@@ -76,10 +57,13 @@ class VideoWriter:
         settings: EncodeSettings | None = None,
     ) -> None:
         self.path = Path(path)
-        self._shape = (height, width, 3)
+        container = container_for(self.path)
+        self._shape = (height, width, container.channels)
         self._is_empty = True
-        self._temporary = temporary_sibling(self.path, ".mp4")
-        self._graph = _encoding_graph(self._temporary, width, height, fps, settings or EncodeSettings(), audio)
+        self._temporary = temporary_sibling(self.path, f".{container.muxer}")
+        self._graph = encoding_graph(
+            self._temporary, (width, height), fps, settings or EncodeSettings(), container, audio
+        )
 
     def __enter__(self) -> VideoWriter:
         with contextlib.ExitStack() as cleanup:
@@ -98,7 +82,7 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Appends a frame: uint8 RGB [height, width, 3].
+        """Appends a frame: uint8 RGB [height, width, 3], or with straight alpha [height, width, 4], see above.
 
         Raises:
             ValueError: another shape or type.
@@ -175,40 +159,6 @@ def temporary_sibling(path: Path, suffix: str) -> Path:
     if not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {path}: no permission to write in {folder}")
     return folder / f".unfinished-{secrets.token_hex(6)}{suffix}"
-
-
-def _encoding_graph(
-    destination: Path, width: int, height: int, fps: Fraction, settings: EncodeSettings, audio: Path | None
-) -> OutputStream:
-    rate = f"{fps.numerator}/{fps.denominator}"
-    frames = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=rate)
-    space = {"bt709": "bt709", "bt601": "smpte170m"}[settings.color_matrix]
-    pictures = (
-        frames.filter("scale", out_color_matrix=settings.color_matrix, out_range="limited", flags="area+accurate_rnd")
-        .filter("format", "yuv444p" if width % 2 or height % 2 else "yuv420p")
-        .filter("setparams", colorspace=space, color_primaries=space, color_trc=space, range="limited")
-    )
-    options = {"c:v": settings.codec, "crf": settings.crf, "preset": settings.preset, "movflags": "+faststart"}
-    if settings.codec == "libx265":
-        options |= {"tag:v": "hvc1", "x265-params": "log-level=error"}  # QuickTime wants hvc1
-    streams: list[FilterableStream] = [pictures]
-    if audio is not None:
-        sound, sound_options = _sound(audio)
-        streams.append(sound)
-        options |= sound_options
-    return ffmpeg.output(*streams, media_url(destination), f="mp4", strict=-2, **options)
-
-
-def _sound(audio: Path) -> tuple[FilterableStream, dict[str, str | int]]:
-    """The sound track as an input on the frames' time axis, and how it gets into the file."""
-    track = first_sound_track(audio)
-    shift = sound_before_picture(audio)
-    stream = ffmpeg.input(media_url(audio), itsoffset=f"{-float(shift):.6f}")[str(track.stream_index)]
-    if track.codec in COPIED_AUDIO_CODECS:
-        return stream, {"c:a": "copy"}
-    if track.sample_rate in AAC_SAMPLE_RATES:
-        return stream, {"c:a": "aac", "b:a": max(192_000, 96_000 * track.channels)}
-    return stream, {"c:a": "alac"}
 
 
 def _rename(temporary: Path, path: Path) -> None:
