@@ -72,7 +72,7 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     source_sha256 = FileRecord.of(info.path).sha256
     clip = yield from _track(info, config, source_sha256, work)
     lips = yield from fit_lips(info, clip, embedding, config)
-    frames = yield from load_training_frames(info, clip)
+    frames = yield from load_training_frames(info, clip, work)
     fitter = _start_fit(clip, frames, config)
     yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
     fitter.model.cpu()

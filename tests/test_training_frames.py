@@ -8,27 +8,39 @@ import cv2
 import numpy as np
 import pytest
 from demo_clip_track import demo_clip, demo_track, finish
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
 
 from talkinghead import training_frames
 from talkinghead.progress import Progress
 from talkinghead.training_frames import TrainingFrames, choose_frames, load_training_frames, mean_colors
 from tools.expression import ExpressionTrack
-from tools.head_pose import project_points
+from tools.head_pose import HeadPoseTrack, project_points
 from tools.tracked_clip import TrackedClip
 from tools.video import read_frames
 
 
 def long_clip(frames: int, fitted: int, seed: int = 0) -> TrackedClip:
-    """A track of many frames, each with a face and a random expression."""
+    """A track of many frames, each with a face; pose and expression wander about."""
     track, random = demo_track(), np.random.default_rng(seed)
-    return replace(
-        track,
-        landmarks=np.repeat(track.landmarks[:1], frames, axis=0),
-        expression=ExpressionTrack(
-            random.normal(size=(frames, 4)).astype(np.float32), random.normal(size=(frames, 2)).astype(np.float32)
-        ),
-        fitted_frames=fitted,
+    sizes = (len(track.basis.lower_components), len(track.basis.upper_components), 3)
+    lower, upper, turns = (wandering(random, frames, size) for size in sizes)
+    head = HeadPoseTrack(
+        Rotation.from_rotvec(0.05 * turns).as_matrix().astype(np.float32),
+        np.tile(track.head.translations[:1], (frames, 1)),
+        track.head.focal_px,
+        track.head.resolution,
     )
+    landmarks = np.repeat(track.landmarks[:1], frames, axis=0)
+    return replace(
+        track, landmarks=landmarks, head=head, expression=ExpressionTrack(lower, upper), fitted_frames=fitted
+    )
+
+
+def wandering(random: np.random.Generator, frames: int, size: int) -> np.ndarray:
+    """[frames, size] smooth, of unit variance."""
+    series = gaussian_filter1d(random.normal(size=(frames, size)), 3.0, axis=0)
+    return (series / series.std(axis=0)).astype(np.float32)
 
 
 # --- which ---
@@ -40,16 +52,71 @@ def test_a_short_clip_is_used_whole_except_for_missing_and_held_out_frames() -> 
     assert choose_frames(clip).tolist() == [k for k in range(80) if k not in (3, 50)]
 
 
-def test_memory_is_bounded_and_rare_expressions_are_kept() -> None:
+def test_the_number_of_frames_is_bounded_and_the_choice_always_the_same() -> None:
     clip = long_clip(5000, fitted=4000)
-    rare = [7, 1234, 1235, 3999]
-    clip.expression.lower[rare[:2]] += 20
-    clip.expression.upper[rare[2:]] -= 20
-    clip.expression.lower[4500] += 50  # held out
     chosen = choose_frames(clip)
     assert len(chosen) == len(set(chosen.tolist())) == training_frames.MOST_FRAMES
     assert bool((np.diff(chosen) > 0).all()) and chosen[0] == 0 and chosen[-1] == 3999
-    assert set(rare) <= set(chosen.tolist())
+    assert np.array_equal(chosen, choose_frames(clip))
+
+
+def test_rare_poses_and_expressions_are_chosen() -> None:
+    """Four events of five frames each, of which an even choice of every tenth frame may see none."""
+    clip = long_clip(5000, fitted=4000)
+    events = {"blink": 1003, "wide mouth": 2001, "turned head": 3007, "nod": 3505}
+    clip.expression.upper[1003:1008, 0] += 6
+    clip.expression.lower[2001:2006, 0] += 6
+    turned = Rotation.from_euler("y", 35, degrees=True).as_matrix().astype(np.float32)
+    clip.head.rotations[3007:3012] = turned @ clip.head.rotations[3007:3012]
+    clip.head.translations[3505:3510, 1] += 2
+    chosen = choose_frames(clip)
+    for name, first in events.items():
+        assert np.isin(np.arange(first, first + 5), chosen).any(), name
+
+
+def test_a_grimace_that_is_held_does_not_take_the_place_of_others() -> None:
+    """The frames farthest from the mean are all of the one long grimace; the farthest from each other are not."""
+    clip = long_clip(4000, fitted=4000)
+    clip.expression.lower[1000:1400, 0] += 8
+    clip.expression.lower[3000:3010, 1] -= 8
+    chosen = choose_frames(clip)
+    assert np.isin(np.arange(3001, 3009), chosen).any()
+    assert ((chosen >= 1000) & (chosen < 1400)).sum() < 0.2 * len(chosen)
+
+
+def test_no_frame_is_left_far_from_all_chosen_ones() -> None:
+    clip = long_clip(4000, fitted=4000)
+    points = training_frames._appearance(clip)
+
+    def gap(chosen: np.ndarray) -> float:
+        return max(np.linalg.norm(points[chosen] - point, axis=1).min() for point in points)
+
+    evenly = np.linspace(0, 3999, training_frames.MOST_FRAMES).astype(int)
+    assert gap(choose_frames(clip)) < 0.9 * gap(evenly)
+
+
+def test_a_failed_detection_is_not_what_is_rare() -> None:
+    clip = long_clip(4000, fitted=4000)
+    evenly = set(choose_frames(clip).tolist())
+    failed = [k for k in range(501, 4000, 500) if k not in evenly]
+    clip.expression.lower[failed] += 50
+    clip.head.translations[failed] += 50
+    assert not np.isin(failed, choose_frames(clip)).any()
+
+
+def test_noise_is_not_what_is_rare() -> None:
+    """A code that moves nothing counts for nothing, whatever its values."""
+    clip, still = long_clip(3000, fitted=3000), long_clip(3000, fitted=3000)
+    for each in (clip, still):
+        each.basis.motion[3] = 0
+    clip.expression.lower[:, 3] *= 30
+    assert np.array_equal(choose_frames(clip), choose_frames(still))
+
+
+def test_held_out_frames_choose_nothing() -> None:
+    clip, other = long_clip(5000, fitted=4000), long_clip(5000, fitted=4000)
+    other.expression.lower[4001:] += 50
+    assert np.array_equal(choose_frames(clip), choose_frames(other))
 
 
 def test_the_whole_clip_stays_covered() -> None:
@@ -72,14 +139,14 @@ def test_missing_frames_of_a_long_clip_are_not_chosen() -> None:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> tuple[TrainingFrames, list[Progress]]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingFrames, list[Progress]]:
     """Seven frames of the demo clip, one without a face among them."""
     track = demo_track()
     landmarks = track.landmarks.copy()
     landmarks[3] = np.nan
     clip = replace(track, landmarks=landmarks, fitted_frames=8)
     events: list[Progress] = []
-    job = load_training_frames(demo_clip(), clip)
+    job = load_training_frames(demo_clip(), clip, tmp_path_factory.mktemp("frames"))
 
     def watched():
         while True:
