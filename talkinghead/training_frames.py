@@ -97,9 +97,7 @@ def _farthest_points(points: np.ndarray, start: np.ndarray, count: int) -> np.nd
     return np.array(chosen)
 
 
-def load_training_frames(
-    info: VideoInfo, clip: TrackedClip, folder: Path
-) -> Generator[Progress, None, TrainingFrames]:
+def load_training_frames(info: VideoInfo, clip: TrackedClip, folder: Path) -> Generator[Progress, None, TrainingFrames]:
     """Reads the chosen frames in one pass; the generator's value has them in a file in `folder` that needs no care.
 
     Raises:
