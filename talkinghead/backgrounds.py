@@ -22,6 +22,8 @@ COLORS = {
 }  # fmt: skip
 LARGEST_PICTURE = 100_000_000
 """Pixels; a larger one takes more memory than the rest of the job."""
+FAINT = 2 / 255
+"""Of alpha: where less is left, a colour's rounding is larger than what it says."""
 EDGE_BLUR = 0.01
 """How far colours are carried past the person's edge, as a share of the picture's side."""
 
@@ -103,8 +105,8 @@ def straight_alpha(person: np.ndarray) -> np.ndarray:
     edge would darken it.
     """
     values = person.astype(np.float32)
-    around = cv2.GaussianBlur(values, (0, 0), EDGE_BLUR * len(person))
-    alpha, alpha_around = values[..., 3:] / 255, np.maximum(around[..., 3:] / 255, 1e-6)
-    one = 1 / 255  # of alpha: as much as it is rounded
-    colors = (values[..., :3] + one * around[..., :3] / alpha_around) / (alpha + one)
+    alpha = values[..., 3:] / 255
+    weighed = cv2.GaussianBlur(values * alpha, (0, 0), EDGE_BLUR * len(person))  # faint pixels are all rounding
+    around = 255 * weighed[..., :3] / np.maximum(weighed[..., 3:], 1e-3)
+    colors = (values[..., :3] + FAINT * around) / (alpha + FAINT)
     return np.dstack([np.clip(np.rint(colors), 0, 255).astype(np.uint8), person[..., 3]])

@@ -2,7 +2,7 @@
 
 The driven jaw is not where the source's jaw was. The blended region therefore reaches from under the eyes to well below
 the chin: the source's chin disappears under rendered skin, and the rendered one is shown with its own neck. Where eyes
-and brows are driven too, it begins at the top of the face. The region follows the pose of the head alone, so that its
+and brows are driven too, it begins above them. The region follows the pose of the head alone, so that its
 border neither flickers nor moves with speech.
 """
 
@@ -17,6 +17,8 @@ from tools.tracked_clip import TOPOLOGIES, CropBox
 
 LID_MARGIN = 0.06
 """The region begins this far under the lower lids; unit: distance from the line between the eyes to the chin..."""
+BROW_MARGIN = 0.4
+"""...or, with the eyes, this far above the brows, near the hair, so that the forehead is of one piece..."""
 CHIN_MARGIN = 0.35
 """...and ends this far below the chin: a jaw drops by about 0.2."""
 JAW_MARGIN = 0.12
@@ -86,8 +88,8 @@ def triangulate(slopes: np.ndarray, rotations: np.ndarray, translations: np.ndar
 def region_outline(points: np.ndarray, topology: FaceTopology, with_eyes: bool = False) -> np.ndarray:
     """The convex polygon [P, 2] px from under the eyes to below the chin of a face with landmarks [K, 2] px.
 
-    It is the face's oval, cut off under the lower lids (unless `with_eyes`), drawn out downwards and to the sides, more
-    the lower it is.
+    It is the face's oval, cut off under the lower lids (with the eyes, above the brows), drawn out downwards and to the
+    sides, more the lower it is.
     Across and down are the face's own directions in the picture, so the region turns with the head.
     """
     left, right = points[topology.left_outer_eye_corner], points[topology.right_outer_eye_corner]
@@ -97,7 +99,8 @@ def region_outline(points: np.ndarray, topology: FaceTopology, with_eyes: bool =
     area = _cross(right_to_left, eyes_to_chin)
     across, down = _cross(points - middle, eyes_to_chin) / area, _cross(right_to_left, points - middle) / area
     oval = list(topology.face_oval)
-    top = down[oval].min() if with_eyes else down[[*topology.left_eye, *topology.right_eye]].max() + LID_MARGIN
+    brows, lids = [*topology.left_brow, *topology.right_brow], [*topology.left_eye, *topology.right_eye]
+    top = down[brows].min() - BROW_MARGIN if with_eyes else down[lids].max() + LID_MARGIN
     below_eyes = np.maximum(down[oval], 0)
     lowered = np.maximum(down[oval] + CHIN_MARGIN * np.square(below_eyes), top)
     widened = across[oval] * (1 + JAW_MARGIN * np.minimum(below_eyes, 1))

@@ -68,9 +68,9 @@ class SpeakConfig:
     square as large as what was learned, over: plate, the scene of the footage; #rrggbb or a colour's name; the name of
     a picture file; alpha, which is nothing, in a .mov (ProRes 4444), .webm (VP9) or frames/%06d.png."""
     pose: str = SOURCE
-    """How the head moves, if not in place: source, as in the footage; still; idle, small motion as this person's; or the
-    name of a CSV file with the heading yaw,pitch,roll,x,y,z and a row for each frame: degrees and head units from rest,
-    to the right of the picture, up and towards the camera (roll: leaning to the right)."""
+    """How the head moves, if not in place: source, as in the footage; still; idle, small motion as this person's; or
+    the name of a CSV file with the heading yaw,pitch,roll,x,y,z and a row for each frame: degrees and head units from
+    rest, to the right of the picture, up and towards the camera (roll: leaning to the right)."""
     blink: Literal["source", "natural", "off"] = "source"
     """source, as in the footage; natural, this person's blinks about 20 times a minute; off."""
     gaze: str = SOURCE
@@ -87,8 +87,8 @@ class SpeakConfig:
     codec: Literal["libx264", "libx265"] = "libx264"
     """Video encoder of MP4: H.264 plays everywhere, H.265 is smaller."""
     crf: int = 16
-    """Constant rate factor: 0 is lossless, 16 looks like the original, 23 is visibly compressed; 51 is the most. Not for
-    ProRes and PNG, which hardly lose anything."""
+    """Constant rate factor: 0 is lossless, 16 looks like the original, 23 is visibly compressed; 51 is the most. Not
+    for ProRes and PNG, which hardly lose anything."""
     effort: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
     """Encoding effort of MP4 and WebM: slower makes smaller files of the same quality."""
 

@@ -19,7 +19,7 @@ EYE_WIDTHS_PER_RADIUS = 12.0 / 30.0
 """An eyeball's radius over the distance of an eye's corners: about 12 and 30 mm in adults."""
 RIDGE = 1e-2
 """Weight of the penalty on the regression from codes to angles, relative to the codes' variance."""
-EXTREMES_PERCENT = (2.0, 98.0)
+EXTREMES_PERCENT = (1.0, 99.0)
 """What a clip shows of the eyes' turns; the detector's mistakes lie outside."""
 
 

@@ -170,6 +170,16 @@ def test_triangulation_of_one_view_explains_it() -> None:
     assert np.abs(found[:, :2] / found[:, 2:] - slopes).max() < 1e-3
 
 
+def test_with_eyes_the_region_begins_above_the_brows() -> None:
+    points = face_points()
+    points[[*MEDIAPIPE_478.left_brow, *MEDIAPIPE_478.right_brow], 1] = -0.35
+    points = in_picture(points, np.eye(3), FACE, FOCAL_PX, SIDE)
+    without, eyes = (region_outline(points, MEDIAPIPE_478, with_eyes) for with_eyes in (False, True))
+    assert eyes[:, 1].min() < points[MEDIAPIPE_478.left_brow[0], 1] < without[:, 1].min()
+    assert eyes[:, 1].min() >= points[list(MEDIAPIPE_478.face_oval), 1].min() - 1, "no further than the face"
+    assert eyes[:, 1].max() == pytest.approx(without[:, 1].max())
+
+
 def test_in_place_is_the_free_render_blended() -> None:
     """Only the window around the mask is rendered; it must not matter."""
     avatar = tiny_avatar(TinyClip(crop=CropBox(4, 2, 90, 64), width=100, height=96))

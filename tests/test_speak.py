@@ -7,15 +7,21 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from media_samples import write_sound
 from tiny_avatar import LOWER_CODES, SIDE, TinyClip, save_tiny_avatar
 
+from render.head_model import BonePose
 from talkinghead import speak as speak_module
+from talkinghead.acting import NO_BLINKS
 from talkinghead.avatar import Avatar
+from talkinghead.backgrounds import over, resized
 from talkinghead.compositing import BlendRegion
 from talkinghead.config import SpeakConfig
+from talkinghead.errors import BackgroundError, PoseFileError
+from talkinghead.head_motion import source_pose
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from talkinghead.speak import speak
@@ -226,4 +232,117 @@ def test_a_missing_folder_or_file_is_found_before_any_work(
         speak_to_end(avatar, audio, tmp_path / "nowhere" / "out.mp4")
     with pytest.raises(MissingFileError):
         speak_to_end(avatar, tmp_path / "nothing.wav", tmp_path / "out.mp4")
+    assert leftovers(tmp_path) == []
+
+
+# The whole person
+
+
+def speak_freely(avatar: Avatar, folder: Path, name: str = "out.mp4", seconds: int = 1, **options: object) -> Path:
+    audio = write_sound(folder / "audio.wav", babble(Fraction(seconds), 16_000), 16_000)
+    list(speak(avatar, audio, folder / name, SpeakConfig(**options)))
+    return folder / name
+
+
+def test_over_a_colour_nothing_of_the_footage_is_left(
+    avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speak_module, "frames_in_order", None)
+    info = probe(speak_freely(avatar, tmp_path, background="#00a0ff", crf=1, mouth_gain=0.0))
+    assert (info.width, info.height, info.fps, info.frame_count, info.has_audio) == (80, 80, 25, 25, True)
+    renderer, tracks = AvatarRenderer(avatar), avatar.tracks
+    color = np.full((80, 80, 3), (0, 160, 255), np.uint8)
+    for frame, picture in enumerate(read_frames(info, 0, 12)):
+        person = renderer.person(source_pose(tracks, frame), avatar.lips.closed_code, tracks.upper[frame])
+        assert np.abs(picture.astype(int) - over(resized(person, 80), color)).mean() < 4
+
+
+def test_over_the_plate_it_is_the_free_render(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    avatar = save_tiny_avatar(tmp_path)
+    written: list[np.ndarray] = []
+    monkeypatch.setattr(VideoWriter, "write", lambda self, frame: written.append(frame.copy()))
+    with pytest.raises(OutputError, match="not one frame"):  # for none was written
+        speak_freely(avatar, tmp_path, background="plate", mouth_gain=0.0)
+    renderer = AvatarRenderer(avatar)
+    for frame in (0, 7, 15):
+        assert np.abs(written[frame].astype(int) - renderer.free(frame, avatar.lips.closed_code)).max() <= 1
+
+
+def test_no_mouth_gain_is_a_closed_mouth_and_more_is_in_proportion(
+    avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: dict[float, list[np.ndarray]] = {}
+    person = AvatarRenderer.person
+    for gain in (0.0, 0.5, 1.0, 2.0):
+        codes = heard.setdefault(gain, [])
+
+        def watched(
+            self: AvatarRenderer,
+            pose: BonePose,
+            lower: np.ndarray,
+            upper: np.ndarray,
+            codes: list[np.ndarray] = codes,
+        ) -> np.ndarray:
+            codes.append(lower)
+            return person(self, pose, lower, upper)
+
+        monkeypatch.setattr(AvatarRenderer, "person", watched)
+        speak_freely(avatar, tmp_path, background="plate", mouth_gain=gain)
+    closed = avatar.lips.closed_code
+    moved = {gain: np.sort(np.abs(np.array(codes) - closed).sum(axis=1)) for gain, codes in heard.items()}
+    assert moved[0.0].max() == 0 and moved[1.0].max() > 0
+    for gain in (0.5, 2.0):
+        assert np.allclose(moved[gain], gain * moved[1.0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["out.mov", "out.webm", "frames/%06d.png"])
+def test_transparency(avatar: Avatar, tmp_path: Path, name: str) -> None:
+    path = speak_freely(avatar, tmp_path, name, background="alpha", pose="idle", blink="natural", seed=3)
+    if name.endswith(".png"):
+        files = sorted(path.parent.iterdir())
+        assert [file.name for file in files] == [f"{index:06d}.png" for index in range(25)]
+        picture = cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED)
+        assert picture.shape == (80, 80, 4) and picture[..., 3].min() == 0 and picture[..., 3].max() == 255
+        return
+    info = probe(path)
+    assert (info.width, info.height, info.frame_count, info.has_audio) == (80, 80, 25, True)
+
+
+def test_a_crop_of_an_odd_side_gives_an_even_picture(tmp_path: Path) -> None:
+    avatar = save_tiny_avatar(
+        tmp_path, TinyClip(width=120, height=96, crop=CropBox(left=1, top=1, side=85, resolution=SIDE))
+    )
+    info = probe(speak_freely(avatar, tmp_path, background="white", pose="still"))
+    assert (info.width, info.height) == (84, 84)
+
+
+def test_closed_eyes_in_the_footage_are_covered(
+    avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    init = BlendRegion.__init__
+
+    def watched(self: BlendRegion, avatar: Avatar, with_eyes: bool = False) -> None:
+        asked.append(with_eyes)
+        init(self, avatar, with_eyes)
+
+    monkeypatch.setattr(BlendRegion, "__init__", watched)
+    speak_freely(avatar, tmp_path)
+    speak_freely(avatar, tmp_path, blink="off")
+    assert asked == [False, True]
+
+
+def test_notes_are_returned(avatar: Avatar, tmp_path: Path) -> None:
+    audio = write_sound(tmp_path / "audio.wav", babble(Fraction(1), 16_000), 16_000)
+    job = speak(avatar, audio, tmp_path / "out.mp4", SpeakConfig(blink="natural"))
+    with pytest.raises(StopIteration) as finished:
+        while True:
+            next(job)
+    assert finished.value.value == (NO_BLINKS,)
+
+
+@pytest.mark.parametrize("options", [{"background": "purpel"}, {"background": "red", "pose": "none.csv"}])
+def test_bad_choices_leave_nothing(avatar: Avatar, tmp_path: Path, options: dict[str, str]) -> None:
+    with pytest.raises((BackgroundError, PoseFileError)):
+        speak_freely(avatar, tmp_path, **options)
     assert leftovers(tmp_path) == []
