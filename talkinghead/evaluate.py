@@ -76,6 +76,7 @@ class EvaluationRow(PictureMeasures):
     mouth_amplitude: float  # spread of the opening, output / real
     mouth_lag_frames: float  # frames by which the output's opening is late
     mean_opening: float  # above the real closed lips, as a share of the real lips' range
+    closures: int  # of the output's lips; the real ones are in the row of the truth
     closure_recall: float  # share of the real closures that the output closes on, within a frame
     closure_precision: float  # share of the output's closures that the real lips close on, within a frame
     head_jitter: float  # second difference of the stable landmarks, output / source
@@ -234,6 +235,7 @@ def _row(seen: _Observer, truth: _Observer) -> EvaluationRow:
         mouth_amplitude=metrics.amplitude_ratio(opening, real),
         mouth_lag_frames=metrics.best_lag(opening, real, LARGEST_LAG),
         mean_opening=metrics.mean_opening(opening, real),
+        closures=closures.predicted,
         closure_recall=closures.recall,
         closure_precision=closures.precision,
         head_jitter=_ratio(*(metrics.head_jitter(track, JUDGE.stable) for track in (in_place, source))),

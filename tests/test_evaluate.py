@@ -73,7 +73,7 @@ def test_the_clip_itself_is_perfect(rows: dict[str, dict[str, float | None]]) ->
         "mouth_amplitude", "closure_recall", "closure_precision", "head_jitter",
     ):  # fmt: skip
         assert truth[name] == pytest.approx(1), name
-    assert 0 < truth["mean_opening"] < 1
+    assert 0 < truth["mean_opening"] < 1 <= truth["closures"]
 
 
 def test_no_other_row_is(rows: dict[str, dict[str, float | None]]) -> None:
@@ -182,7 +182,7 @@ def test_a_row_without_a_face_has_no_lips_to_measure(monkeypatch: pytest.MonkeyP
         "mouth_amplitude", "mouth_lag_frames", "mean_opening", "closure_recall", "closure_precision", "head_jitter",
     }  # fmt: skip
     assert {name for name, value in asdict(row).items() if math.isnan(value)} == undefined
-    assert row.mouth_sharpness == 0 and row.whole_psnr == pytest.approx(6.0, abs=0.3)
+    assert row.mouth_sharpness == row.closures == 0 and row.whole_psnr == pytest.approx(6.0, abs=0.3)
     evaluation = Evaluation({}, {"tracked": row})
     assert json.loads(evaluation.to_json())["rows"]["tracked"]["lmd_px"] is None
     assert ("lmd_px", "-") in evaluation.to_table()

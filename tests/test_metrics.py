@@ -195,7 +195,7 @@ def test_closure_scores_of_a_hand_made_pair() -> None:
     predicted = np.full(30, 0.5)
     predicted[[6, 20, 25]] = 0.0  # one frame late, false, exact
     scores = metrics.closure_scores(predicted, truth, threshold=0.1)
-    assert scores == metrics.ClosureScores(precision=pytest.approx(2 / 3), recall=pytest.approx(2 / 3), chance=0.3)
+    assert scores == metrics.ClosureScores(3, precision=pytest.approx(2 / 3), recall=pytest.approx(2 / 3), chance=0.3)
     assert math.isnan(metrics.closure_scores(np.full(30, 0.5), truth, threshold=0.1).precision)
     assert math.isnan(metrics.closure_scores(truth, np.full(30, 0.5), threshold=0.1).recall)
     assert metrics.closure_scores(truth, truth, threshold=0.1).precision == 1.0

@@ -265,6 +265,7 @@ def mean_opening(opening: np.ndarray, real: np.ndarray) -> float:
 class ClosureScores:
     """How well closures of one mouth coincide with those of another."""
 
+    predicted: int  # closures
     precision: float  # share of predicted closures at which the true lips are closed; NaN if none is predicted
     recall: float  # share of true closures at which the predicted lips are closed; NaN if there is none
     chance: float  # share of all frames with closed true lips near: precision of closures at random
@@ -291,8 +292,10 @@ def closure_scores(predicted: np.ndarray, truth: np.ndarray, threshold: float, t
     seen = np.isfinite(predicted) & np.isfinite(truth)
     a, b = np.where(seen, predicted, np.inf), np.where(seen, truth, np.inf)
     near_a, near_b = _widened(a < threshold, tolerance), _widened(b < threshold, tolerance)
+    found = _closures(a, threshold)
     return ClosureScores(
-        precision=_mean(near_b[_closures(a, threshold)]),
+        predicted=int(found.sum()),
+        precision=_mean(near_b[found]),
         recall=_mean(near_a[_closures(b, threshold)]),
         chance=_mean(near_b[seen]),
     )
