@@ -28,7 +28,7 @@ from talkinghead.lip_fit import clip_features
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from talkinghead.speech_choice import fetch_weights
-from tools import metrics
+from tools import lip_closures, metrics
 from tools.audio import SAMPLE_RATE
 from tools.face_topology import MEDIAPIPE_478
 from tools.landmarks import landmark_detector
@@ -218,7 +218,7 @@ def _row(seen: _Observer, truth: _Observer) -> EvaluationRow:
     faces = source[np.isfinite(source).all(axis=(1, 2))]
     shape = faces.mean(axis=0) if len(faces) else np.full_like(source[0], np.nan)
     real, opening = (metrics.mouth_opening(track, shape, JUDGE) for track in (source, in_place))
-    closures = metrics.closure_scores(opening, real, metrics.closure_threshold(real))
+    closures = lip_closures.closure_scores(opening, real, lip_closures.closure_threshold(real))
     pictures = {
         item.name: float(np.mean([getattr(measures, item.name) for measures in seen.measures]))
         for item in fields(PictureMeasures)
@@ -234,7 +234,7 @@ def _row(seen: _Observer, truth: _Observer) -> EvaluationRow:
         mouth_opening_r_free=metrics.pearson(metrics.mouth_opening(free, shape, JUDGE), real),
         mouth_amplitude=metrics.amplitude_ratio(opening, real),
         mouth_lag_frames=metrics.best_lag(opening, real, LARGEST_LAG),
-        mean_opening=metrics.mean_opening(opening, real),
+        mean_opening=lip_closures.mean_opening(opening, real),
         closures=closures.predicted,
         closure_recall=closures.recall,
         closure_precision=closures.precision,
@@ -265,7 +265,7 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "whole": "the render over the background plate, the whole crop, nothing pasted",
         "silence": "digital silence of the same length",
         "mean_opening": "0: the real lips' 5th percentile, 1: their 95th",
-        "closure": f"inner lips within {metrics.CLOSURE_GAP} inter-ocular distances of that 5th percentile",
+        "closure": f"inner lips within {lip_closures.CLOSURE_GAP} inter-ocular distances of that 5th percentile",
         "shuffled": f"codes of the audio row, {SHUFFLE_FRAMES} frames earlier, in a ring",
     }
 

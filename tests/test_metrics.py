@@ -189,49 +189,6 @@ def test_head_jitter_is_zero_at_constant_speed_and_known_for_a_zigzag() -> None:
     assert math.isnan(metrics.head_jitter(steady[:2], [0]))
 
 
-def test_closure_scores_of_a_hand_made_pair() -> None:
-    truth = np.full(30, 0.5)
-    truth[[5, 15, 25]] = 0.0
-    predicted = np.full(30, 0.5)
-    predicted[[6, 20, 25]] = 0.0  # one frame late, false, exact
-    scores = metrics.closure_scores(predicted, truth, threshold=0.1)
-    assert scores == metrics.ClosureScores(3, precision=pytest.approx(2 / 3), recall=pytest.approx(2 / 3), chance=0.3)
-    assert math.isnan(metrics.closure_scores(np.full(30, 0.5), truth, threshold=0.1).precision)
-    assert math.isnan(metrics.closure_scores(truth, np.full(30, 0.5), threshold=0.1).recall)
-    assert metrics.closure_scores(truth, truth, threshold=0.1).precision == 1.0
-
-
-def test_lips_that_never_open_meet_every_closure_with_the_precision_of_chance() -> None:
-    truth = np.full(40, 0.5)
-    truth[[8, 9, 10, 30]] = 0.0, 0.01, 0.0, 0.0  # closed for a while: its noise has minima of its own
-    shut = 0.01 * np.random.default_rng(0).random(40)
-    scores = metrics.closure_scores(shut, truth, threshold=0.1)
-    assert scores.recall == 1.0 and scores.chance == 8 / 40
-    assert metrics.closure_scores(truth, shut, threshold=0.1).recall == pytest.approx(scores.precision)
-    assert abs(scores.precision - scores.chance) < 0.2
-
-
-def test_a_closure_that_cannot_be_seen_in_both_does_not_count() -> None:
-    truth, predicted = np.full(30, 0.5), np.full(30, 0.5)
-    truth[[5, 15]] = predicted[5] = 0.0
-    predicted[14:17] = np.nan
-    assert metrics.closure_scores(predicted, truth, threshold=0.1).recall == 1.0
-
-
-def test_range_threshold_and_mean_of_an_opening() -> None:
-    real = np.concatenate([np.linspace(0.1, 0.5, 101), [np.nan]])
-    assert metrics.opening_range(real) == pytest.approx((0.12, 0.48))
-    assert metrics.closure_threshold(real) == pytest.approx(0.12 + metrics.CLOSURE_GAP)
-    mumbled = 0.1 + (real - 0.1) / 100  # a quarter of its range is less than the gap
-    low, high = metrics.opening_range(mumbled)
-    assert metrics.closure_threshold(mumbled) == pytest.approx(low + 0.25 * (high - low))
-    for opening, share in ((0.12, 0.0), (0.3, 0.5), (0.48, 1.0), (0.03, -0.25)):
-        assert metrics.mean_opening(np.array([opening, np.nan, opening]), real) == pytest.approx(share)
-    assert math.isnan(metrics.mean_opening(real, np.full(20, 0.3)))
-    assert math.isnan(metrics.mean_opening(np.full(20, np.nan), real))
-    assert all(math.isnan(value) for value in metrics.opening_range(np.full(3, np.nan)))
-
-
 def test_a_box_has_a_margin_and_stays_in_the_picture() -> None:
     points = np.array([[40.0, 30.0, 9.0], [60.0, 34.0, -9.0]])
     assert metrics.bounding_box(points, 100, 100) == (slice(28, 36), slice(38, 62))

@@ -1,4 +1,4 @@
-"""Measures of pictures and lips. Numpy in, float out; every definition is cited where it is implemented.
+"""Measures of pictures and landmarks. Numpy in, float out; every definition is cited where it is implemented.
 
 Landmark tracks are [T, K, 2] or [T, K, 3] in pixels (x right, y down; depth, where present, in the same scale). A frame
 without a face is a row of NaN: it is left out, in both tracks. A measure of which no frame is left is NaN.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,9 +18,6 @@ from tools.head_pose import align_rigidly
 SSIM_SIGMA = 1.5  # px; with SSIM_RADIUS the 11 x 11 window of Wang et al. 2004, section III-C
 SSIM_RADIUS = 5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
-OPENING_PERCENTILES = (5, 95)
-CLOSURE_GAP = 0.01  # inter-ocular, 1 mm of an adult: up to here no teeth and no dark line were seen on six people
-CLOSURE_SHARE = 0.25
 BOX_MARGIN = 0.1  # of the longer side of what a box is put around
 
 
@@ -148,17 +144,17 @@ def landmark_distance(predicted: np.ndarray, truth: np.ndarray, indices: Sequenc
     """Landmark distance LMD in px: mean Euclidean distance over frames and the landmarks `indices` (Chen et al.
     2018, "Lip Movements Generation at a Glance"; the indices are MediaPipe's 40 lip landmarks in all our figures)."""
     a, b = _both_seen(predicted, truth)
-    return _mean(np.linalg.norm(a[:, indices, :2] - b[:, indices, :2], axis=-1))
+    return mean_or_nan(np.linalg.norm(a[:, indices, :2] - b[:, indices, :2], axis=-1))
 
 
 def centred_landmark_distance(predicted: np.ndarray, truth: np.ndarray, indices: Sequence[int]) -> float:
     """`landmark_distance` after subtracting the mean of these landmarks in every frame, px: shape without position."""
     a, b = (track[:, indices, :2] for track in _both_seen(predicted, truth))
     difference = (a - a.mean(axis=1, keepdims=True)) - (b - b.mean(axis=1, keepdims=True))
-    return _mean(np.linalg.norm(difference, axis=-1))
+    return mean_or_nan(np.linalg.norm(difference, axis=-1))
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_or_nan(values: np.ndarray) -> float:
     """The mean of an array; NaN if it is empty."""
     return float(values.mean()) if values.size else math.nan
 
@@ -242,71 +238,4 @@ def head_jitter(landmarks: np.ndarray, indices: Sequence[int]) -> float:
     """
     track = landmarks[:, indices, :2].astype(np.float64)
     second = np.linalg.norm(track[2:] - 2 * track[1:-1] + track[:-2], axis=-1)
-    return _mean(second[np.isfinite(second)])
-
-
-def opening_range(real: np.ndarray) -> tuple[float, float]:
-    """A person's closed and wide-open mouth: the 5th and 95th percentile of the opening [T]; single detections that
-    failed lie outside."""
-    seen = real[np.isfinite(real)]
-    return tuple(np.percentile(seen, OPENING_PERCENTILES).tolist()) if len(seen) else (math.nan, math.nan)
-
-
-def mean_opening(opening: np.ndarray, real: np.ndarray) -> float:
-    """How far lips are apart on average: 0 as the real ones when closed, 1 as they are wide open (`opening_range`).
-
-    Definition of this project, for the lips in silence. NaN if the real lips do not move.
-    """
-    closed, widest = opening_range(real)
-    return (_mean(opening[np.isfinite(opening)]) - closed) / (widest - closed) if widest > closed else math.nan
-
-
-@dataclass(frozen=True)
-class ClosureScores:
-    """How well closures of one mouth coincide with those of another."""
-
-    predicted: int  # closures
-    precision: float  # share of predicted closures at which the true lips are closed; NaN if none is predicted
-    recall: float  # share of true closures at which the predicted lips are closed; NaN if there is none
-    chance: float  # share of all frames with closed true lips near: precision of closures at random
-
-
-def closure_threshold(real: np.ndarray) -> float:
-    """Mouth opening, in inter-ocular units, under which a person's lips touch.
-
-    Landmarks of touching lips lie a little apart, by how much depends on the lips: the real closed mouth
-    (`opening_range`) plus `CLOSURE_GAP`, but no more than a quarter of the range of a mouth that hardly opens.
-    """
-    closed, widest = opening_range(real)
-    return closed + min(CLOSURE_GAP, CLOSURE_SHARE * (widest - closed))
-
-
-def closure_scores(predicted: np.ndarray, truth: np.ndarray, threshold: float, tolerance: int = 1) -> ClosureScores:
-    """Precision and recall of lip closures, in frames.
-
-    Lips are closed where their opening [T] is below `threshold` (the unit of the openings); a closure is a frame at
-    which it is also the smallest within two frames. It is met when the other lips are closed within `tolerance`
-    frames. Definition of this project: no paper scores closures. Lips that never open meet every closure, so recall is
-    read beside precision and chance.
-    """
-    seen = np.isfinite(predicted) & np.isfinite(truth)
-    a, b = np.where(seen, predicted, np.inf), np.where(seen, truth, np.inf)
-    near_a, near_b = _widened(a < threshold, tolerance), _widened(b < threshold, tolerance)
-    found = _closures(a, threshold)
-    return ClosureScores(
-        predicted=int(found.sum()),
-        precision=_mean(near_b[found]),
-        recall=_mean(near_a[_closures(b, threshold)]),
-        chance=_mean(near_b[seen]),
-    )
-
-
-def _closures(opening: np.ndarray, threshold: float) -> np.ndarray:
-    padded = np.pad(opening, 2, constant_values=np.inf)
-    smallest = np.lib.stride_tricks.sliding_window_view(padded, 5).min(axis=1)
-    return (opening == smallest) & (opening < threshold)
-
-
-def _widened(events: np.ndarray, tolerance: int) -> np.ndarray:
-    """True within `tolerance` frames of a true entry."""
-    return np.convolve(events, np.ones(2 * tolerance + 1), "same") > 0
+    return mean_or_nan(second[np.isfinite(second)])
