@@ -66,7 +66,7 @@ def parse_color(text: str) -> tuple[int, int, int] | None:
 
 
 def _read_cover(path: Path, side: int) -> np.ndarray:
-    if not path.exists():
+    if not path.is_file():
         raise BackgroundError(
             f"--background takes source, plate, alpha, #rrggbb, {', '.join(COLORS)} or a picture file, and "
             f"{str(path)!r} is none of them: check the spelling"

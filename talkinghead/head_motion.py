@@ -29,6 +29,8 @@ TORSO_REACH_S = 3 * TORSO_SMOOTHING_S
 RIDGE = 1e-2
 """Weight of the penalty on the torso's regression, relative to the variance of the head's motion."""
 WAVES = 32
+SMALLEST_ROOM = 1e-9
+"""Radians and head units: less is no motion."""
 FREE_SHARE = 0.5
 """Motion is left as it is up to this share of the way from rest to the clip's extremes, and compressed beyond."""
 
@@ -168,5 +170,5 @@ def within(motion: np.ndarray, limits: np.ndarray) -> np.ndarray:
     free = FREE_SHARE * limit
     room = limit - free
     beyond = np.maximum(np.abs(motion) - free, 0)
-    compressed = room * np.tanh(np.divide(beyond, room, out=np.zeros_like(beyond), where=room > 0))
+    compressed = room * np.tanh(np.divide(beyond, room, out=np.zeros_like(beyond), where=room > SMALLEST_ROOM))
     return np.sign(motion) * (np.minimum(np.abs(motion), free) + compressed)
