@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
-from scipy.stats import halfnorm
+from scipy.special import ndtri
 
 from render.head_model import BonePose
 from talkinghead.source_tracks import SourceTracks
@@ -117,7 +117,7 @@ class IdleMotion:
         # The mean size of a normal variable is sqrt(2 / pi) of its standard deviation.
         rate = np.divide(np.sqrt(np.pi / 2) * steps, spread, out=np.zeros_like(spread), where=spread > 0)
         quantiles = (np.arange(WAVES) + rng.uniform(0.05, 0.95, (len(spread), WAVES))) / WAVES
-        self._frequencies = rate[:, None] * halfnorm.ppf(quantiles)  # [m, W]
+        self._frequencies = rate[:, None] * ndtri((1 + quantiles) / 2)  # [m, W]
         self._phases = rng.uniform(0, 2 * np.pi, self._frequencies.shape)
         self._amplitudes = spread * np.sqrt(2 / WAVES)
         self._middle = smooth.mean(axis=0)
