@@ -1,7 +1,7 @@
 """The loss of a step and its gradient in one pass over the pixels.
 
 In plain torch the loss is some thirty operations on pictures of 3 MB, each bound by memory: as expensive as the
-rasterizer, forward and backward. Here every pixel is read once; only the D-SSIM window goes through autograd.
+rasterizer, forward and backward. Here every pixel is read once; only a small window goes through autograd.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from render.losses import LossTarget, LossWeights, dssim, window_share
+from render.losses import LossTarget, LossWeights, window_loss, window_share
 from render.rasterize import RenderOutput
 
 
@@ -37,8 +37,8 @@ class _PictureLoss(torch.autograd.Function):
         behind = mouth_rgb[window] + (1 - mouth_alpha[window[1:]]) * target.background[window]
         picture = (front_rgb[window] + through * behind).requires_grad_()
         with torch.enable_grad():
-            structure = weights.dssim * window_share(target) * dssim(picture, _window_image(target))
-            (window_gradient,) = torch.autograd.grad(structure, picture)
+            inside = window_share(target) * window_loss(picture, _window_image(target), weights)
+            (window_gradient,) = torch.autograd.grad(inside, picture)
         renders = (front_rgb, front_alpha, mouth_rgb, mouth_alpha)
         gradients = tuple(torch.empty_like(tensor) for tensor in renders)
         loss = _accumulate(
@@ -51,7 +51,7 @@ class _PictureLoss(torch.autograd.Function):
             (np.float32(weights.face), np.float32(weights.matte), np.float32(weights.hole)),
         )
         ctx.save_for_backward(*gradients)
-        return structure.detach() + loss
+        return inside.detach() + loss
 
     @staticmethod
     @once_differentiable
@@ -68,7 +68,7 @@ def _window_image(target: LossTarget) -> Tensor:
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _accumulate(renders, gradients, targets, background, window_gradient, window_start, weights):
-    """Loss without D-SSIM; fills the gradients of everything, D-SSIM's given for its window [3, h, w]."""
+    """Loss without the window's; fills the gradients of everything, those of the window [3, h, w] given."""
     front_rgb, front_alpha, mouth_rgb, mouth_alpha = renders
     g_front_rgb, g_front_alpha, g_mouth_rgb, g_mouth_alpha = gradients
     image, matte, face, mouth = targets
@@ -103,9 +103,10 @@ def _accumulate(renders, gradients, targets, background, window_gradient, window
                 along_mouth += slope * background[c, y, x]
             error = front_alpha[y, x] + through * mouth_alpha[y, x] - np.float32(matte[y, x]) * scale
             hole = share * hole_weight * np.float32(mouth[y, x])
-            row += share * matte_weight * abs(error) + hole * front_alpha[y, x]
+            skin = share * hole_weight * np.float32(face[y, x]) * (one - np.float32(mouth[y, x]))
+            row += share * matte_weight * abs(error) + hole * front_alpha[y, x] + skin * through
             slope = share * matte_weight * np.sign(error)
-            g_front_alpha[y, x] = slope * clear - along_front + hole
+            g_front_alpha[y, x] = slope * clear - along_front + hole - skin
             g_mouth_alpha[y, x] = (slope - along_mouth) * through
         total += row
     return total

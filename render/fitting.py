@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from render._workers import torch_on_one_thread
 from render.densify import densify_and_prune
-from render.head_model import PER_GAUSSIAN, BonePose, Branch, HeadModel
+from render.head_model import PER_GAUSSIAN, BonePose, Branch, HeadModel, small_rotation
 from render.losses import LossTarget, LossWeights, picture_loss
 from render.rasterize import Backend
+from render.registration import Registration, RegistrationConfig
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class LearningRates:
 class FittingConfig:
     """A whole fit."""
 
-    steps: int = 1400
+    steps: int = 1000
     """Optimisation steps, a frame each."""
     stages: tuple[Stage, ...] = (Stage(0.3, 0.5, 150), Stage(0.3, 1.0, 200), Stage(0.4, 1.0, 0))
     """Coarse to fine."""
@@ -102,7 +104,11 @@ class FittingConfig:
     growth: float = 0.1
     """Largest growth per densification."""
     refine_poses: bool = True
-    """Refine the tracked poses by the pictures."""
+    """Refine the tracked poses by the pictures in every step."""
+    registration: RegistrationConfig | None = field(default_factory=lambda: RegistrationConfig(rounds=3))
+    """How poses and expressions are registered to the pictures between stages; None: not at all."""
+    registration_scale: float = 0.5
+    """Resolution of the pictures for it, as a share of the crop's."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +121,13 @@ class FittingProgress:
     gaussians: int
 
 
-class PoseRefinement(nn.Module):
-    """Small corrections to the tracked poses of the training frames."""
+class FrameStates(nn.Module):
+    """Pose and expression of frames: as tracked, with corrections that are learned."""
 
     def __init__(self, targets: MotionTargets) -> None:
         super().__init__()
         frames = len(targets.codes)
-        for name in ("head_rotations", "head_translations", "torso_rotations", "torso_translations"):
+        for name in ("head_rotations", "head_translations", "torso_rotations", "torso_translations", "codes"):
             self.register_buffer(name, torch.tensor(getattr(targets, name), dtype=torch.float32))
         self.head_turn = nn.Parameter(torch.zeros(frames, 3))
         self.head_shift = nn.Parameter(torch.zeros(frames, 3))
@@ -129,7 +135,7 @@ class PoseRefinement(nn.Module):
         self.torso_shift = nn.Parameter(torch.zeros(frames, 3))
 
     def pose(self, index: int) -> BonePose:
-        """Corrected pose of one training frame."""
+        """Corrected pose of one frame."""
         return BonePose(
             small_rotation(self.head_turn[index]) @ self.head_rotations[index],
             self.head_translations[index] + self.head_shift[index],
@@ -137,12 +143,23 @@ class PoseRefinement(nn.Module):
             self.torso_translations[index] + self.torso_shift[index],
         )
 
+    @torch.no_grad()
+    def state(self, index: int) -> tuple[BonePose, Tensor]:
+        """Corrected pose and expression code [C] of one frame."""
+        return self.pose(index), self.codes[index].clone()
 
-def small_rotation(axis_angle: Tensor) -> Tensor:
-    """Rotation matrix [3, 3] of an axis-angle vector [3], radians, smooth at zero (matrix exponential)."""
-    x, y, z = axis_angle
-    zero = torch.zeros_like(x)
-    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3))
+    def poses(self) -> list[BonePose]:
+        """Corrected poses of all frames."""
+        return [self.pose(index) for index in range(len(self.codes))]
+
+    @torch.no_grad()
+    def replace(self, poses: Sequence[BonePose], codes: Sequence[Tensor]) -> None:
+        """Takes new poses and codes for all frames; corrections begin at zero again."""
+        for name in ("head_rotation", "head_translation", "torso_rotation", "torso_translation"):
+            getattr(self, f"{name}s").copy_(torch.stack([getattr(pose, name) for pose in poses]))
+        self.codes.copy_(torch.stack(list(codes)))
+        for correction in self.parameters():
+            correction.zero_()
 
 
 class HeadFitter:
@@ -170,12 +187,13 @@ class HeadFitter:
         """
         self.model, self.frames, self.config, self.seed, self.backend = model.to(device), frames, config, seed, backend
         self.device = torch.device(device)
-        self.poses = PoseRefinement(targets).to(device)
-        self.codes = torch.from_numpy(np.asarray(targets.codes, np.float32)).to(device)
+        self.states = FrameStates(targets).to(device)
+        self.model.learn_neck_range(self.states.poses())
         self.background = torch.from_numpy(background).to(device).permute(2, 0, 1).float() / 255
         self.step = 0
+        self._loss_before = math.nan
         self._pull = {name: torch.zeros(len(branch), device=device) for name, branch in self._branches()}
-        self._pulled_steps = 0
+        self._pulled_steps = self._registered = 0
         self.optimizer = self._make_optimizer()
 
     def _branches(self) -> tuple[tuple[str, Branch], ...]:
@@ -189,8 +207,8 @@ class HeadFitter:
         fields = [branch.field for _, branch in self._branches() if branch.field is not None]
         groups.append({"params": [p for each in fields for p in each.parameters()], "lr": rates.field})
         if self.config.refine_poses:
-            groups.append({"params": [self.poses.head_turn, self.poses.torso_turn], "lr": rates.pose_rotation})
-            groups.append({"params": [self.poses.head_shift, self.poses.torso_shift], "lr": rates.pose_translation})
+            groups.append({"params": [self.states.head_turn, self.states.torso_turn], "lr": rates.pose_rotation})
+            groups.append({"params": [self.states.head_shift, self.states.torso_shift], "lr": rates.pose_translation})
         for group in groups:
             group["initial_lr"] = group["lr"]
         return torch.optim.Adam(groups, eps=1e-15, fused=True)
@@ -198,32 +216,58 @@ class HeadFitter:
     def run(self) -> Iterator[FittingProgress]:
         """Takes the remaining steps."""
         while self.step < self.config.steps:
-            stage, first = self._stage()
+            stage, number, first = self._stage()
+            if self._registered < number and self.config.registration is not None:
+                yield from self._register(number)
             with torch_on_one_thread():
                 loss = self._take_step(stage)
                 self.step += 1
                 if stage.densify_every and (self.step - first) % stage.densify_every == 0:
                     self._densify()
-            yield FittingProgress(self.step, self.config.steps, loss, len(self.model))
+            self._loss_before = loss
+            yield self._progress()
 
-    def _stage(self) -> tuple[Stage, int]:
+    def _progress(self) -> FittingProgress:
+        return FittingProgress(self.step, self.config.steps, self._loss_before, len(self.model))
+
+    def _stage(self) -> tuple[Stage, int, int]:
+        """The stage of the next step, its number and its first step."""
         first = 0
-        for stage in self.config.stages[:-1]:
+        for number, stage in enumerate(self.config.stages[:-1]):
             last = first + round(stage.share * self.config.steps)
             if self.step < last:
-                return stage, first
+                return stage, number, first
             first = last
-        return self.config.stages[-1], first
+        return self.config.stages[-1], len(self.config.stages) - 1, first
+
+    def _register(self, stage: int) -> Iterator[FittingProgress]:
+        """Registers all training frames to the model as it is; nothing changes before the last one is done."""
+        assert self.config.registration is not None
+        side = round(self.config.registration_scale * self.model.intrinsics.resolution)
+        background = self._background_at(side)
+        self.model.bake()
+        registration = Registration(self.model, background, self.config.registration, self.backend)
+        states = ((*self.states.state(index), self.frames.load(index, side).image) for index in range(len(self.frames)))
+        found = []
+        for state in registration.register_all(states):
+            found.append(state)
+            yield self._progress()
+        self.model.unbake()
+        self.states.replace(*zip(*found, strict=True))
+        self.model.learn_neck_range(self.states.poses())
+        for correction in self.states.parameters():
+            self.optimizer.state.pop(correction, None)
+        self._registered = stage
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Everything that changes during a fit, for a safetensors file."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"poses.{name}": tensor for name, tensor in self.poses.state_dict().items()}
+        tensors |= {f"states.{name}": tensor for name, tensor in self.states.state_dict().items()}
         tensors |= {f"pull.{name}": tensor for name, tensor in self._pull.items()}
         for index, parameter in enumerate(self._parameters()):
             for name, tensor in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"adam.{index}.{name}"] = tensor
-        tensors["steps"] = torch.tensor([self.step, self._pulled_steps])
+        tensors["steps"] = torch.tensor([self.step, self._pulled_steps, self._registered])
         return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -232,7 +276,7 @@ class HeadFitter:
         Raises:
             KeyError: a tensor is missing: it belongs to another fit.
         """
-        for prefix, module in (("model", self.model), ("poses", self.poses)):
+        for prefix, module in (("model", self.model), ("states", self.states)):
             for name in module.state_dict():
                 owner, _, attribute = name.rpartition(".")
                 tensor = tensors[f"{prefix}.{name}"].to(self.device, copy=True)
@@ -240,7 +284,7 @@ class HeadFitter:
                 is_parameter = isinstance(getattr(holder, attribute), nn.Parameter)
                 setattr(holder, attribute, nn.Parameter(tensor) if is_parameter else tensor)
         self._pull = {name: tensors[f"pull.{name}"].to(self.device, copy=True) for name in self._pull}
-        self.step, self._pulled_steps = (int(value) for value in tensors["steps"])
+        self.step, self._pulled_steps, self._registered = (int(value) for value in tensors["steps"])
         self.optimizer = self._make_optimizer()
         for index, parameter in enumerate(self._parameters()):
             names = ("step", "exp_avg", "exp_avg_sq")
@@ -280,20 +324,27 @@ class HeadFitter:
     def _loss(self, index: int, resolution: int) -> Tensor:
         frame = self.frames.load(index, resolution)
         camera = self.model.intrinsics.camera(resolution, self.device)
-        front, mouth = self.model.render_branches(self.poses.pose(index), self.codes[index], camera, self.backend)
-        rows, columns = self._window(frame.face)
+        front, mouth = self.model.render_branches(
+            self.states.pose(index), self.states.codes[index], camera, self.backend
+        )
+        rows, columns = self._window(self._focus(frame))
         parts = (frame.image, frame.matte, frame.face, frame.mouth)
         masks = (torch.from_numpy(part).to(self.device) for part in parts)
         target = LossTarget(*masks, self._background_at(resolution), rows, columns)
         return picture_loss(front, mouth, target, self.config.loss)
 
-    def _window(self, face: np.ndarray) -> tuple[slice, slice]:
-        """A random window around a random point of the face."""
+    def _focus(self, frame: TrainingFrame) -> np.ndarray:
+        """Where the window lies in this step: on the mouth, the face and the person in turn."""
+        part = (frame.mouth, frame.face, frame.matte > 127)[self.step % 3]
+        return part if part.any() else frame.face  # a closed mouth has no inside
+
+    def _window(self, part: np.ndarray) -> tuple[slice, slice]:
+        """A random window around a random point of a part of the picture."""
         rng = np.random.default_rng([self.seed, 1, self.step])
-        inside = np.argwhere(face)
-        middle = inside[rng.integers(len(inside))] if len(inside) else np.array(face.shape) // 2
-        side = min(self.config.loss.dssim_window, *face.shape)
-        first = np.clip(middle - side // 2, 0, np.array(face.shape) - side)
+        inside = np.argwhere(part)
+        middle = inside[rng.integers(len(inside))] if len(inside) else np.array(part.shape) // 2
+        side = min(self.config.loss.window, *part.shape)
+        first = np.clip(middle - side // 2, 0, np.array(part.shape) - side)
         return slice(int(first[0]), int(first[0]) + side), slice(int(first[1]), int(first[1]) + side)
 
     def _background_at(self, resolution: int) -> Tensor:

@@ -1,12 +1,15 @@
 """The head model: Gaussians in three branches, moved by an expression code, placed by two bones, fused by alpha.
 
 As in TalkingGaussian (arXiv 2404.15264, Sec. 3.4) the face and the inside of the mouth are separate branches, rendered
-apart, and the mouth lies under the face. A third branch, without expression, holds hair, neck and torso, so that
-nothing of the source picture need be pasted around the face. Every Gaussian hangs on two bones, head and torso.
+apart, and the mouth lies under the face. A third branch holds hair, neck and torso, so that nothing of the source
+picture need be pasted around the face. Every Gaussian hangs on two bones, head and torso, and what two rigid bones
+cannot do (hair that hangs, a neck that twists, a collar) the third branch learns as a motion of its own that follows
+the pose of the head on the torso, so that it is defined for poses never seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +23,12 @@ from render.rasterize import Backend, RenderOutput, rasterize
 
 PER_GAUSSIAN = ("means", "quats", "log_scales", "opacity_logits", "color_logits", "skinning_logits")
 FIELD_PER_GAUSSIAN = ("basis", "reach")
+NECK_CODES = 6
+"""Rotation vector (radians) and translation (head units) of the head on the torso."""
+LEAST_NECK_SPREAD = 0.02
+"""Less motion than that is noise of the tracker, and nothing to learn from."""
+LARGEST_NECK_CODE = 3.0
+"""Standard deviations: a head turned further moves the body's Gaussians by its bones only."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +95,24 @@ class Branch(nn.Module):
         return self.field.position_terms(self.means.detach())
 
     def bake(self) -> None:
-        """Keep what depends on the positions alone, for rendering many frames of a model that no longer changes."""
+        """Keep what depends on the positions alone, for rendering many frames of a model that does not change."""
         if self.field is not None:
             with torch.no_grad():
                 self._baked = self._position_terms()
+
+    def unbake(self) -> None:
+        """Forget it: the model is going to change."""
+        self._baked = None
 
     def pose(self, bones: BonePose, code: Tensor) -> Gaussians:
         """Gaussians in camera space for one expression code [C] and one pose of the bones."""
         means, quats, log_scales, color_logits = self.means, self.quats, self.log_scales, self.color_logits
         if self.field is not None:
             deltas = self.field(self._baked or self._position_terms(), code)
-            means, quats = means + deltas.means, quats + deltas.quats
-            log_scales, color_logits = log_scales + deltas.log_scales, color_logits + deltas.color_logits
+            means = means + deltas.means
+            quats = quats if deltas.quats is None else quats + deltas.quats
+            log_scales = log_scales if deltas.log_scales is None else log_scales + deltas.log_scales
+            color_logits = color_logits if deltas.color_logits is None else color_logits + deltas.color_logits
         torso = torch.sigmoid(self.skinning_logits)[:, None]
         head_means = means @ bones.head_rotation.T + bones.head_translation
         if self._keeps_order:
@@ -124,6 +139,8 @@ class HeadModel(nn.Module):
         super().__init__()
         self.face, self.body, self.mouth = face, body, mouth
         self.intrinsics = intrinsics
+        self.register_buffer("neck_mean", torch.zeros(NECK_CODES))
+        self.register_buffer("neck_spread", torch.ones(NECK_CODES))
 
     def __len__(self) -> int:
         return len(self.face) + len(self.body) + len(self.mouth)
@@ -139,12 +156,33 @@ class HeadModel(nn.Module):
         for branch in (self.face, self.body, self.mouth):
             branch.bake()
 
+    def unbake(self) -> None:
+        """Prepare for changes again."""
+        for branch in (self.face, self.body, self.mouth):
+            branch.unbake()
+
+    def learn_neck_range(self, poses: Iterable[BonePose]) -> None:
+        """What is usual of the head's pose on the torso: the unit of the code that the body's motion follows."""
+        with torch.no_grad():
+            relative = torch.stack([relative_pose(bones) for bones in poses])
+            self.neck_mean.copy_(relative.mean(0))
+            self.neck_spread.copy_(relative.std(0, correction=0).clamp_min(LEAST_NECK_SPREAD))
+
+    def neck_code(self, bones: BonePose) -> Tensor:
+        """[NECK_CODES]: the head's pose on the torso in standard deviations, held at what was nearly seen."""
+        code = (relative_pose(bones) - self.neck_mean) / self.neck_spread
+        return code.clamp(-LARGEST_NECK_CODE, LARGEST_NECK_CODE)
+
+    def front(self, bones: BonePose, code: Tensor) -> Gaussians:
+        """Face and body in camera space, in this order. code: [C]."""
+        return concatenate(self.face.pose(bones, code), self.body.pose(bones, self.neck_code(bones)))
+
     def render_branches(
         self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto"
     ) -> tuple[RenderOutput, RenderOutput]:
         """Face with body, and inside of the mouth, each alone. code: [C]."""
-        front = concatenate(self.face.pose(bones, code), self.body.pose(bones, code))
-        return rasterize(front, camera, backend), rasterize(self.mouth.pose(bones, code), camera, backend)
+        front = rasterize(self.front(bones, code), camera, backend)
+        return front, rasterize(self.mouth.pose(bones, code), camera, backend)
 
     def render(self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto") -> RenderOutput:
         """The person with nothing behind: the mouth fused under the face (TalkingGaussian Eq. 9)."""
@@ -168,6 +206,30 @@ def concatenate(first: Gaussians, second: Gaussians) -> Gaussians:
     )
 
 
+def relative_pose(bones: BonePose) -> Tensor:
+    """Rotation vector and translation [NECK_CODES] of the head in the torso's frame."""
+    to_torso = bones.torso_rotation.T
+    return torch.cat(
+        [
+            rotation_vector(to_torso @ bones.head_rotation),
+            to_torso @ (bones.head_translation - bones.torso_translation),
+        ]
+    )
+
+
+def small_rotation(axis_angle: Tensor) -> Tensor:
+    """Rotation matrix [3, 3] of an axis-angle vector [3], radians, smooth at zero (matrix exponential)."""
+    x, y, z = axis_angle
+    zero = torch.zeros_like(x)
+    return torch.linalg.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3))
+
+
+def rotation_vector(rotation: Tensor) -> Tensor:
+    """Twice the vector part [3] of a rotation's quaternion: the axis-angle vector for small angles, smooth to 180
+    degrees."""
+    return 2 * left_multiplication(rotation)[1:, 0]
+
+
 def left_multiplication(rotation: Tensor) -> Tensor:
     """The matrix [4, 4] that turns quaternions (w, x, y, z) by a rotation matrix [3, 3] of less than 180 degrees."""
     w = torch.sqrt((1 + rotation.diagonal().sum()).clamp_min(1e-8)) / 2
@@ -177,14 +239,25 @@ def left_multiplication(rotation: Tensor) -> Tensor:
 
 
 def empty_head_model(
-    face: int, body: int, mouth: int, codes: int, extent: float, intrinsics: Intrinsics, config: MotionFieldConfig
+    face: int, body: int, mouth: int, codes: int, intrinsics: Intrinsics, config: MotionFieldConfig
 ) -> HeadModel:
     """A model of the given sizes whose tensors wait to be loaded."""
 
-    def branch(count: int, moves: bool, keeps_order: bool = False) -> Branch:
-        zeros = torch.zeros(count, 3)
-        start = CanonicalGaussians(zeros, zeros, zeros, zeros[:, 0])
-        field = MotionField(torch.zeros(count, 3, codes), torch.zeros(count, codes), extent, config) if moves else None
-        return Branch(start, field, keeps_order)
+    def start(count: int) -> CanonicalGaussians:
+        return CanonicalGaussians(*(torch.zeros(count, 3),) * 3, torch.zeros(count))
 
-    return HeadModel(branch(face, True), branch(body, False), branch(mouth, True, keeps_order=True), intrinsics)
+    def field(count: int) -> MotionField:
+        return MotionField(torch.zeros(count, 3, codes), torch.zeros(count, codes), 1.0, config)
+
+    return HeadModel(
+        Branch(start(face), field(face)),
+        Branch(start(body), neck_field(body, 1.0, config)),
+        Branch(start(mouth), field(mouth), keeps_order=True),
+        intrinsics,
+    )
+
+
+def neck_field(count: int, extent: float, config: MotionFieldConfig) -> MotionField:
+    """The motion of `count` body Gaussians with the head's pose on the torso: any code may move any of them."""
+    still, everywhere = torch.zeros(count, 3, NECK_CODES), torch.ones(count, NECK_CODES)
+    return MotionField(still, everywhere, extent, config, rigid=True)

@@ -7,12 +7,17 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from render.rasterize import RenderOutput
 
 WINDOW, SIGMA = 11, 1.5
 """Gaussian window of SSIM, px (Wang et al. 2004, Sec. III-B)."""
 C1, C2 = 0.01**2, 0.03**2
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601."""
+DETAIL_FLOOR = 1e-3
+"""Less is invisible; keeps the square root smooth."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,15 @@ class LossWeights:
     face: float = 1.0
     """Extra weight of the absolute error inside the face."""
     dssim: float = 0.2
-    """Weight of D-SSIM, measured on a random window of the face."""
-    dssim_window: int = 128
+    """Weight of D-SSIM, measured on a random window of the mouth, the face or the person."""
+    detail: float = 3.0
+    """Weight of the difference in how much fine detail there is, on the same window."""
+    window: int = 128
     """Side of that window, px."""
     matte: float = 0.05
     """Weight of the difference between alpha and the person's matte."""
     hole: float = 0.2
-    """Weight of face Gaussians that cover the open mouth."""
+    """Weight of face Gaussians that cover the open mouth, or leave holes beside it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class LossTarget:
     face: Tensor  # [H, W] uint8, 1 inside the face
     mouth: Tensor  # [H, W] uint8, 1 inside the lips
     background: Tensor  # [3, H, W] in [0, 1]
-    rows: slice  # of the D-SSIM window
+    rows: slice  # of the window that D-SSIM and detail are measured on
     columns: slice
 
 
@@ -71,8 +78,30 @@ def dssim(rendered: Tensor, target: Tensor) -> Tensor:
     return (1 - similarity.mean()) / 2
 
 
+def detail_difference(rendered: Tensor, target: Tensor) -> Tensor:
+    """Mean difference of the local strength of fine detail between pictures [3, H, W] in [0, 1].
+
+    The strength is the root mean square of the luma's Laplacian under the window of SSIM. What many frames disagree on
+    by a fraction of a pixel, absolute error and SSIM average away: they ask for every edge in its place or none. This
+    asks only that there be as much of it, as a texture loss does (Portilla and Simoncelli 2000, Sec. 2.2.2: magnitudes
+    of band-pass coefficients).
+    """
+    luma = torch.tensor(LUMA, device=rendered.device, dtype=rendered.dtype)
+    grey = torch.einsum("c,bchw->bhw", luma, torch.stack([rendered, target]))
+    around = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
+    across, down = around[:, 1:-1, :-2] + around[:, 1:-1, 2:], around[:, :-2, 1:-1] + around[:, 2:, 1:-1]
+    laplacian = across + down - 4 * grey
+    strength = (_blur(laplacian * laplacian) + DETAIL_FLOOR**2).sqrt()
+    return (strength[0] - strength[1]).abs().mean()
+
+
+def window_loss(rendered: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
+    """What is measured on the window: two pictures [3, H, W] in [0, 1]."""
+    return weights.dssim * dssim(rendered, target) + weights.detail * detail_difference(rendered, target)
+
+
 def window_share(target: LossTarget) -> float:
-    """Part of the picture that the D-SSIM window covers."""
+    """Part of the picture that the window covers."""
     height = target.rows.stop - target.rows.start
     return height * (target.columns.stop - target.columns.start) / target.face.numel()
 
@@ -80,8 +109,9 @@ def window_share(target: LossTarget) -> float:
 def picture_loss(front: RenderOutput, mouth: RenderOutput, target: LossTarget, weights: LossWeights) -> Tensor:
     """The scalar that a step of the fit minimises, differentiable in both renders.
 
-    Mean over pixels of: absolute error, weighted up inside the face; D-SSIM of a window, times the share of the picture
-    it covers; difference of alpha from the matte; front alpha inside the lips.
+    Mean over pixels of: absolute error, weighted up inside the face; D-SSIM and difference in detail of a window, times
+    the share of the picture it covers; difference of alpha from the matte; front alpha inside the lips and what is
+    missing of it in the rest of the face.
     """
     if front.rgb.device.type == "cpu":
         from render._fused_loss import fused_picture_loss
@@ -100,6 +130,7 @@ def reference_picture_loss(
     image = target.image.permute(2, 0, 1) / 255
     error = (picture - image).abs().mean(0) * (1 + weights.face * target.face)
     loss = error.mean() + weights.matte * (alpha - target.matte / 255).abs().mean()
-    loss = loss + weights.hole * (front.alpha * target.mouth).mean()
+    skin = target.face * (1.0 - target.mouth)
+    loss = loss + weights.hole * (front.alpha * target.mouth + (1 - front.alpha) * skin).mean()
     window = (slice(None), target.rows, target.columns)
-    return loss + weights.dssim * window_share(target) * dssim(picture[window], image[window])
+    return loss + window_share(target) * window_loss(picture[window], image[window], weights)

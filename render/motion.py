@@ -21,12 +21,12 @@ _UNITS = {"means": (3, 0.05), "quats": (4, 0.2), "log_scales": (3, 0.3), "color_
 
 @dataclass(frozen=True)
 class GaussianDeltas:
-    """Changes to canonical Gaussians for one expression."""
+    """Changes to canonical Gaussians for one code; None: none."""
 
     means: Tensor  # [N, 3] head units
-    quats: Tensor  # [N, 4] added before normalisation
-    log_scales: Tensor  # [N, 3]
-    color_logits: Tensor  # [N, 3]
+    quats: Tensor | None = None  # [N, 4] added before normalisation
+    log_scales: Tensor | None = None  # [N, 3]
+    color_logits: Tensor | None = None  # [N, 3]
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,22 @@ class MotionField(nn.Module):
         reach: [N, C] in [0, 1], how much each code may matter at each Gaussian.
         extent: half side of the volume that the planes cover, head units.
         config: size of the network.
+        rigid: the network moves Gaussians and changes nothing else of them.
     """
 
-    def __init__(self, basis: Tensor, reach: Tensor, extent: float, config: MotionFieldConfig) -> None:
+    def __init__(
+        self, basis: Tensor, reach: Tensor, extent: float, config: MotionFieldConfig, rigid: bool = False
+    ) -> None:
         super().__init__()
         codes = basis.shape[2]
+        self._units = {name: _UNITS[name] for name in (("means",) if rigid else _UNITS)}
         self.register_buffer("basis", basis.clone())
         self.register_buffer("reach", reach.clone())
         self.planes = TriPlane(config.plane_resolution, config.plane_channels, extent)
         self.position_layer = nn.Linear(self.planes.size, config.hidden)
         self.attention_layer = nn.Linear(self.planes.size, codes)
         self.code_layer = nn.Linear(codes, config.hidden, bias=False)
-        self.output_layer = nn.Linear(config.hidden, sum(columns for columns, _ in _UNITS.values()))
+        self.output_layer = nn.Linear(config.hidden, sum(columns for columns, _ in self._units.values()))
         nn.init.zeros_(self.output_layer.weight)
         nn.init.zeros_(self.output_layer.bias)
 
@@ -86,8 +90,6 @@ class MotionField(nn.Module):
         linear = self.basis @ code
         hidden = torch.relu(terms.hidden + self.code_layer(terms.attention * code))
         outputs = self.output_layer(hidden) * terms.anywhere
-        columns = [count for count, _ in _UNITS.values()]
-        learned = {name: part * _UNITS[name][1] for name, part in zip(_UNITS, outputs.split(columns, 1), strict=True)}
-        return GaussianDeltas(
-            linear + learned["means"], learned["quats"], learned["log_scales"], learned["color_logits"]
-        )
+        parts = outputs.split([columns for columns, _ in self._units.values()], 1)
+        learned = {name: part * unit for (name, (_, unit)), part in zip(self._units.items(), parts, strict=True)}
+        return GaussianDeltas(linear + learned.pop("means"), **learned)

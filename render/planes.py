@@ -25,7 +25,7 @@ class TriPlane(nn.Module):
 
     def __init__(self, resolution: int, channels: int, extent: float) -> None:
         super().__init__()
-        self.extent = extent
+        self.register_buffer("extent", torch.tensor(extent))
         self.planes = nn.Parameter(0.1 * torch.randn(3, channels, resolution, resolution))
 
     @property

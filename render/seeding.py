@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from scipy.spatial import ConvexHull, Delaunay, cKDTree
 
-from render.head_model import Branch, CanonicalGaussians, HeadModel, Intrinsics
+from render.head_model import Branch, CanonicalGaussians, HeadModel, Intrinsics, neck_field
 from render.motion import MotionField, MotionFieldConfig
 
 LOWER_REACH, UPPER_REACH = 0.25, 0.12
 """Distance (head units) over which the influence of a code fades away from the landmarks it was measured on."""
 MESH_THICKNESS = 0.01
-BODY_DEPTH, BODY_DEPTH_SPREAD = 0.25, 0.15
-"""Hair, ears and shoulders start this far (head units) behind the middle of the face; fitting moves them."""
+BODY_SLOPE, BODY_DEPTH, BODY_THICKNESS = 0.5, 0.3, 0.03
+"""Hair, ears and shoulders start on a surface that goes back from the rim of the face by this slope, to this depth at
+most (head units), and this thick: layers far apart would slide over one another when the head turns."""
 MOUTH_DEPTH = (0.03, 0.2)
 """Depth range of teeth and tongue behind the lips, head units."""
 BOUND, FREE = -4.0, 4.0
@@ -73,7 +74,7 @@ def seed_head_model(
     with torch.random.fork_rng(devices=[]):  # layers and planes draw from the global generator
         torch.manual_seed(seed)
         face = _face_branch(mesh, config.face, pixel, field, rng)
-        body = _body_branch(mesh, view, intrinsics, config.body, rng)
+        body = _body_branch(mesh, view, intrinsics, config.body, field, rng)
         mouth = _mouth_branch(mesh, config.mouth, pixel, field, rng)
     return HeadModel(face, body, mouth, intrinsics)
 
@@ -130,7 +131,12 @@ def _face_branch(
 
 
 def _body_branch(
-    mesh: FaceMesh, view: ReferenceView, intrinsics: Intrinsics, count: int, rng: np.random.Generator
+    mesh: FaceMesh,
+    view: ReferenceView,
+    intrinsics: Intrinsics,
+    count: int,
+    field: MotionFieldConfig,
+    rng: np.random.Generator,
 ) -> Branch:
     camera = mesh.vertices @ view.rotation.T + view.translation
     pixels = camera[:, :2] / camera[:, 2:] * intrinsics.focal + intrinsics.resolution / 2
@@ -138,21 +144,24 @@ def _body_branch(
     person = np.stack([columns, rows], 1) + 0.5
     # Behind the face nothing is seen, and what would stand there would fill the open mouth; a rim closes the seam.
     middle = pixels.mean(0)
-    hull = pixels[ConvexHull(pixels).vertices]
-    covered = Delaunay(middle + 0.9 * (hull - middle)).find_simplex(person) >= 0
+    rim = ConvexHull(pixels).vertices
+    covered = Delaunay(middle + 0.9 * (pixels[rim] - middle)).find_simplex(person) >= 0
     person = person[~covered]
     if len(person) == 0:
         raise ValueError("matte: expected some of the person outside the face, found none")
     spot = person[rng.integers(0, len(person), count)] + rng.uniform(-0.5, 0.5, (count, 2))
-    depth = view.translation[2] + BODY_DEPTH + BODY_DEPTH_SPREAD * rng.normal(size=count)
+    unit = view.translation[2] / intrinsics.focal  # head units a pixel covers at the head's depth
+    away, nearest = cKDTree(pixels[rim]).query(spot)
+    depth = camera[rim, 2][nearest] + np.minimum(BODY_SLOPE * unit * away, BODY_DEPTH)
+    depth += BODY_THICKNESS * rng.normal(size=count)
     in_camera = np.concatenate(
         [(spot - intrinsics.resolution / 2) * (depth / intrinsics.focal)[:, None], depth[:, None]], 1
     )
     means = (in_camera - view.translation) @ view.rotation
-    size = 1.1 * math.sqrt(len(person) / count) * view.translation[2] / intrinsics.focal
+    size = 1.1 * math.sqrt(len(person) / count) * unit
     below_chin = (spot[:, 1] - view.chin_y) / intrinsics.resolution
     skinning = np.clip((below_chin - 0.03) / 0.02, BOUND, FREE)
-    return Branch(_start(means, size, skinning), None)
+    return Branch(_start(means, size, skinning), neck_field(count, 1.1 * float(np.abs(means).max()), field))
 
 
 def _mouth_branch(

@@ -205,14 +205,14 @@ def _check_file(path: Path, record: FileRecord) -> None:
 
 def _motion_state(model: HeadModel) -> dict[str, torch.Tensor]:
     """The model's state without what the PLY file holds."""
-    return {name: tensor for name, tensor in model.state_dict().items() if name.split(".")[1] not in PER_GAUSSIAN}
+    return {name: tensor for name, tensor in model.state_dict().items() if name.rpartition(".")[2] not in PER_GAUSSIAN}
 
 
 def _read_model(folder: Path, manifest: AvatarManifest) -> HeadModel:
     counts = (manifest.face, manifest.body, manifest.mouth)
     intrinsics = Intrinsics(manifest.focal_px, manifest.crop.resolution)
     with torch.device("meta"):  # shapes without memory
-        model = empty_head_model(*counts, manifest.codes, manifest.extent, intrinsics, manifest.field)
+        model = empty_head_model(*counts, manifest.codes, intrinsics, manifest.field)
     state = read_tensors(folder / MOTION, _motion_state(model))
     for branch, parameters in read_gaussians(folder / GAUSSIANS, counts).items():
         state |= {f"{branch}.{name}": tensor for name, tensor in parameters.items()}

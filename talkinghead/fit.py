@@ -1,7 +1,7 @@
 """`talkinghead fit`: a person's video -> an avatar.
 
-    video -> TrackedClip -> SpeechFeatureTrack -> LipMotionPredictor
-                         -> TrainingFrames     -> HeadModel          -> avatar folder
+    video -> TrackedClip -> TrainingFrames -> HeadModel -> refined TrackedClip
+                                                        -> SpeechFeatureTrack -> LipMotionPredictor -> avatar folder
 
 Beside the avatar a work folder keeps the track and, until the fit is done, its state: what a killed run goes on from.
 """
@@ -17,12 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from encoders.bundle import DEFAULT_BUNDLE
-from render.fitting import HeadFitter, MotionTargets
+from render.fitting import HeadFitter
 from render.head_model import Intrinsics
 from render.seeding import FaceMesh, ReferenceView, paint, seed_head_model
 from talkinghead import __version__
@@ -33,6 +32,7 @@ from talkinghead.manifest import FileRecord
 from talkinghead.outputs import work_folder
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress, relayed
+from talkinghead.refinement import motion_targets, refine_track
 from talkinghead.renderer import device_for
 from talkinghead.report import write_report
 from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_manifest, weights_sha256
@@ -71,12 +71,12 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     embedding = load_embedding(config.speech)  # what is missing or damaged is told before the work
     source_sha256 = FileRecord.of(info.path).sha256
     clip = yield from _track(info, config, source_sha256, work)
-    lips = yield from fit_lips(info, clip, embedding, config)
     frames = yield from load_training_frames(info, clip, work)
     fitter = _start_fit(clip, frames, config)
     yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
+    clip = yield from refine_track(info, clip, fitter, frames.indices, RECIPES[config.preset].refinement)
     fitter.model.cpu()
-    fitter.poses.cpu()
+    lips = yield from fit_lips(info, clip, embedding, config)
     yield Progress("saving", 0, 1)
     avatar = Avatar(
         manifest=_manifest(info, clip, config, fitter, source_sha256, lips.delay_frames),
@@ -84,7 +84,7 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
         lips=lips.predictor,
         encoder=lips.encoder,
         embedding=lips.embedding,
-        tracks=_source_tracks(clip, frames, fitter),
+        tracks=_source_tracks(clip),
         background=clip.background,
     )
     report = write_report(avatar, frames, work)
@@ -115,10 +115,6 @@ def _track(
     return clip
 
 
-def _codes(clip: TrackedClip) -> np.ndarray:
-    return np.concatenate([clip.expression.lower, clip.expression.upper], 1)
-
-
 def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> HeadFitter:
     recipe: Recipe = RECIPES[config.preset]
     topology = clip.topology
@@ -143,11 +139,7 @@ def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> 
     model = seed_head_model(mesh, view, intrinsics, recipe.seeding, recipe.motion, config.seed)
     starts = (branch.means.detach().numpy() for branch in (model.face, model.body, model.mouth))
     paint(model, *(mean_colors(frames, points) for points in starts))
-    chosen = frames.indices
-    targets = MotionTargets(
-        clip.head.rotations[chosen], clip.head.translations[chosen],
-        clip.torso.rotations[chosen], clip.torso.translations[chosen], _codes(clip)[chosen],
-    )  # fmt: skip
+    targets = motion_targets(clip, frames.indices)
     device = device_for(config.backend)
     return HeadFitter(model, targets, frames, clip.background, recipe.fitting, config.seed, config.backend, device)
 
@@ -184,18 +176,11 @@ def _restore(fitter: HeadFitter, checkpoint: Path, key: str) -> None:
         checkpoint.unlink(missing_ok=True)
 
 
-def _source_tracks(clip: TrackedClip, frames: TrainingFrames, fitter: HeadFitter) -> SourceTracks:
-    """Tracked poses, refined ones where a frame was fitted."""
-    head_rotations, head_translations = clip.head.rotations.copy(), clip.head.translations.copy()
-    torso_rotations, torso_translations = clip.torso.rotations.copy(), clip.torso.translations.copy()
-    with torch.no_grad():
-        for place, number in enumerate(frames.indices):
-            pose = fitter.poses.pose(place)
-            head_rotations[number], head_translations[number] = pose.head_rotation, pose.head_translation
-            torso_rotations[number], torso_translations[number] = pose.torso_rotation, pose.torso_translation
+def _source_tracks(clip: TrackedClip) -> SourceTracks:
+    head, torso, expression = clip.head, clip.torso, clip.expression
     return SourceTracks(
-        head_rotations, head_translations, torso_rotations, torso_translations,
-        clip.expression.lower, clip.expression.upper, np.ascontiguousarray(clip.landmarks[..., :2]), clip.found,
+        head.rotations, head.translations, torso.rotations, torso.translations, expression.lower, expression.upper,
+        np.ascontiguousarray(clip.landmarks[..., :2]), clip.found,
     )  # fmt: skip
 
 
@@ -232,7 +217,6 @@ def _manifest(
         body=len(model.body),
         mouth=len(model.mouth),
         codes=model.code_size,
-        extent=model.face.field.planes.extent,
         field=recipe.motion,
         findings=(*clip.findings, *delay_findings(delay_frames, info.fps)),
         sound_delay_frames=delay_frames,

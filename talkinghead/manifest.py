@@ -16,7 +16,7 @@ from talkinghead.errors import DamagedAvatarError, NewerAvatarError, OlderAvatar
 from talkinghead.outputs import MANIFEST_NAME
 from tools.tracked_clip import TOPOLOGIES, CropBox
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 65_536, 4_096
 """Far above anything useful: what is larger is no avatar, and must not be allocated."""
 _BLOCK_BYTES = 1 << 20
@@ -50,7 +50,6 @@ class AvatarManifest:
     body: int
     mouth: int
     codes: int  # length of the expression code
-    extent: float  # half side of the motion fields' planes, head units
     field: MotionFieldConfig
     findings: tuple[str, ...]  # what the preflight found
     sound_delay_frames: float = 0.0  # by which the clip's own sound comes too early for its lips
@@ -74,7 +73,6 @@ class AvatarManifest:
             "body": (self.body, 0, MOST_GAUSSIANS),
             "mouth": (self.mouth, 0, MOST_GAUSSIANS),
             "codes": (self.codes, 1, MOST_CODES),
-            "extent": (self.extent, 1e-6, 1e6),
             "sound_delay_frames": (self.sound_delay_frames, -1e6, 1e6),
             **{f"field.{name}": (size, 1, LARGEST_NETWORK) for name, size in dataclasses.asdict(self.field).items()},
         }
@@ -127,7 +125,7 @@ def read_manifest(path: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
             )
         if type(version) is int and version < FORMAT_VERSION:
             raise OlderAvatarError(
-                f"{path.parent} has avatar format {version}, whose lips listen to an encoder that is gone: "
+                f"{path.parent} has avatar format {version}, and this talkinghead reads {FORMAT_VERSION}: "
                 f"fit it again from {path.parent / 'source.mp4'}"
             )
         facts = {"avatar": content["avatar"], "files": content["files"]}

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 
 from render.fitting import FittingConfig
 from render.motion import MotionFieldConfig
+from render.registration import RegistrationConfig
 from render.seeding import SeedingConfig
 from talkinghead.config import Preset
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The sizes and the schedule of a fit."""
+    """The sizes and the schedule of a fit, and how the track is refined after it."""
 
     fitting: FittingConfig = field(default_factory=FittingConfig)
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
     motion: MotionFieldConfig = field(default_factory=MotionFieldConfig)
+    refinement: RegistrationConfig = field(default_factory=RegistrationConfig)
 
 
 RECIPES: dict[Preset, Recipe] = {

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from encoders.embedding import feature_blocks
+from render.pipelining import mapped, prefetched
 from talkinghead.acting import Actor, Performance
 from talkinghead.avatar import Avatar
 from talkinghead.backgrounds import background_picture, over, resized, straight_alpha
 from talkinghead.config import ALPHA, SpeakConfig
 from talkinghead.outputs import check_video_name
-from talkinghead.pipelining import mapped, prefetched
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
 from talkinghead.timeline import PingPong, frames_in_order

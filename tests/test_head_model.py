@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -11,14 +12,17 @@ from tiny_head import CODES, FIELD, INTRINSICS, bones, tiny_head
 from torch import Tensor
 
 from render.head_model import (
+    LARGEST_NECK_CODE,
     BonePose,
     Branch,
     CanonicalGaussians,
+    HeadModel,
     Intrinsics,
     concatenate,
     empty_head_model,
     fuse,
     left_multiplication,
+    relative_pose,
 )
 from render.motion import MotionField
 from render.rasterize import RenderOutput
@@ -190,11 +194,75 @@ def test_concatenated_gaussians_keep_their_order() -> None:
 
 def test_an_empty_model_takes_the_tensors_of_a_fitted_one() -> None:
     model = tiny_head()
-    extent = model.face.field.planes.extent
     sizes = len(model.face), len(model.body), len(model.mouth)
-    empty = empty_head_model(*sizes, CODES, extent, INTRINSICS, FIELD)
+    empty = empty_head_model(*sizes, CODES, INTRINSICS, FIELD)
     empty.load_state_dict(model.state_dict())
     code = torch.ones(CODES)
     with torch.no_grad():
         first, second = (each.render(bones(1), code, INTRINSICS.camera()) for each in (model, empty))
     assert torch.equal(first.rgb, second.rgb) and len(empty) == sum(sizes)
+
+
+# --- the body's own motion ---
+
+
+def turned_head(*degrees: float) -> BonePose:
+    """The head of frame 1 turned on a torso that stays."""
+    pose = bones(1)
+    return replace(pose, head_rotation=rotation(*degrees) @ pose.head_rotation)
+
+
+def swaying_head() -> HeadModel:
+    """A head whose body has learned some motion."""
+    model = tiny_head().requires_grad_(False)
+    model.learn_neck_range(bones(index) for index in range(6))
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.body.field.output_layer.weight, std=0.3)
+    return model
+
+
+def test_the_relative_pose_is_that_of_the_head_on_the_torso() -> None:
+    expected = Rotation.from_matrix((TURNED.torso_rotation.T @ TURNED.head_rotation).numpy())
+    turn = relative_pose(TURNED)[:3]
+    half_angle = expected.magnitude() / 2
+    assert np.allclose(turn.numpy() / np.sin(half_angle) * half_angle, expected.as_rotvec(), atol=1e-5)
+    moved = TURNED.torso_rotation @ relative_pose(TURNED)[3:] + TURNED.torso_translation
+    assert torch.allclose(moved, TURNED.head_translation, atol=1e-5)
+
+
+def test_moving_head_and_torso_together_changes_no_neck_code() -> None:
+    model, pose = swaying_head(), bones(2)
+    turn, shift = rotation(10, -20, 5), torch.tensor([0.3, -0.1, 0.5])
+    together = BonePose(
+        turn @ pose.head_rotation,
+        turn @ pose.head_translation + shift,
+        turn @ pose.torso_rotation,
+        turn @ pose.torso_translation + shift,
+    )
+    assert torch.allclose(model.neck_code(pose), model.neck_code(together), atol=1e-4)
+
+
+def test_neck_codes_of_the_footage_have_zero_mean_and_unit_spread_and_others_are_held() -> None:
+    model = swaying_head()
+    codes = torch.stack([model.neck_code(bones(index)) for index in range(6)])
+    assert codes.mean(0).abs().max() < 1e-4
+    assert torch.allclose(codes[:, :3].std(0, correction=0), torch.ones(3), atol=1e-3)
+    assert codes[:, 3:].abs().max() < 1e-3  # it never shifts: noise is not blown up
+    assert model.neck_code(turned_head(0, 80, 0)).abs().max() == LARGEST_NECK_CODE
+
+
+def test_the_body_follows_the_head_and_the_face_does_not_follow_the_torso() -> None:
+    model, code = swaying_head(), torch.zeros(CODES)
+    still, turned = (model.front(pose, code).means for pose in (bones(1), turned_head(0, 10, 0)))
+    free = torch.nonzero(torch.sigmoid(model.body.skinning_logits) > 0.95)[:, 0] + len(model.face)
+    assert len(free) and (turned - still)[free].abs().max() > 1e-3  # the torso's bone stayed, its hair and collar moved
+    model.body.field.output_layer.weight.zero_()
+    still, turned = (model.front(pose, code).means for pose in (bones(1), turned_head(0, 10, 0)))
+    assert (turned - still)[free].abs().max() < 0.05 * (turned - still)[: len(model.face)].abs().max()
+
+
+def test_the_body_keeps_its_colors_whatever_the_head_does() -> None:
+    model, code = swaying_head(), torch.zeros(CODES)
+    still, turned = (model.front(pose, code) for pose in (bones(1), turned_head(0, 20, 0)))
+    assert torch.equal(still.colors[len(model.face) :], turned.colors[len(model.face) :])
+    assert torch.equal(still.scales[len(model.face) :], turned.scales[len(model.face) :])

@@ -6,12 +6,13 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
+from torch.nn import functional
 
-from render.losses import LossTarget, LossWeights, dssim, picture_loss, reference_picture_loss
+from render.losses import LossTarget, LossWeights, detail_difference, dssim, picture_loss, reference_picture_loss
 from render.rasterize import RenderOutput
 
 Renders = tuple[Tensor, Tensor, Tensor, Tensor]
-WEIGHTS = LossWeights(face=0.7, dssim=0.3, matte=0.11, hole=0.23)
+WEIGHTS = LossWeights(face=0.7, dssim=0.3, detail=0.8, matte=0.11, hole=0.23)
 PLACES = {
     "middle": (slice(9, 29), slice(20, 45)),
     "top left corner": (slice(0, 12), slice(0, 30)),
@@ -66,10 +67,10 @@ def test_fused_pass_equals_plain_torch(place: str, upstream: float) -> None:
         assert (mine - theirs).abs().max() < 1e-4 * theirs.abs().max()
 
 
-@pytest.mark.parametrize("name", ["face", "dssim", "matte", "hole"])
+@pytest.mark.parametrize("name", ["face", "dssim", "detail", "matte", "hole"])
 def test_every_weight_acts_alike_in_both(name: str) -> None:
     target, renders = random_target(37, 53, *PLACES["middle"]), random_renders(37, 53)
-    none = LossWeights(face=0, dssim=0, matte=0, hole=0)
+    none = LossWeights(face=0, dssim=0, detail=0, matte=0, hole=0)
     only = LossWeights(**{**vars(none), name: 2.0})
     plain = loss_of(reference_picture_loss, renders, target, only).detach()
     assert float(plain) > float(loss_of(reference_picture_loss, renders, target, none).detach()) + 1e-3
@@ -125,3 +126,13 @@ def test_dssim_agrees_with_scikit_image(size: tuple[int, int]) -> None:
     )  # fmt: skip
     assert float(dssim(first, second)) == pytest.approx((1 - similarity) / 2, abs=1e-6)
     assert float(dssim(first, first)) == pytest.approx(0, abs=1e-9)
+
+
+def test_detail_is_counted_wherever_it_lies_and_blur_costs() -> None:
+    """A texture moved by a pixel has the same detail and is far from itself for SSIM; a blurred one has less."""
+    texture = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved = texture.roll(1, dims=2)
+    blurred = functional.avg_pool2d(texture[None], 3, 1, 1)[0]
+    assert detail_difference(texture, texture) == 0
+    assert detail_difference(moved, texture) < 0.1 * detail_difference(blurred, texture)
+    assert dssim(moved, texture) > dssim(blurred, texture)

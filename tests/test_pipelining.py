@@ -9,7 +9,7 @@ import cv2
 import pytest
 import torch
 
-from talkinghead.pipelining import mapped, prefetched
+from render.pipelining import mapped, prefetched
 
 
 class Source:

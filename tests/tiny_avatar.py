@@ -25,7 +25,6 @@ FOCAL_PX = 128.0
 DISTANCE = 4.0  # head units: the head, about 2 units high, then fills the crop
 LOWER_CODES, UPPER_CODES = 3, 2
 FIELD = MotionFieldConfig(plane_resolution=4, plane_channels=2, hidden=4)
-EXTENT = 1.5
 WHOLE_FRAME = CropBox(left=0, top=0, side=SIDE, resolution=SIDE)
 
 
@@ -123,7 +122,7 @@ def source_picture(clip: TinyClip, index: int) -> np.ndarray:
 def _tiny_model(resolution: int) -> HeadModel:
     focal_px = FOCAL_PX * resolution / SIDE
     codes = LOWER_CODES + UPPER_CODES
-    model = empty_head_model(40, 40, 10, codes, EXTENT, Intrinsics(focal_px, resolution), FIELD)
+    model = empty_head_model(40, 40, 10, codes, Intrinsics(focal_px, resolution), FIELD)
     with torch.no_grad():
         for branch, depth in ((model.face, 0.0), (model.body, 0.1), (model.mouth, 0.05)):
             branch.means.uniform_(-0.7, 0.7)
@@ -132,9 +131,8 @@ def _tiny_model(resolution: int) -> HeadModel:
             branch.color_logits.normal_()
             branch.opacity_logits.fill_(3.0)
             branch.skinning_logits.uniform_(-4.0, 4.0)
-            if branch.field is not None:
-                branch.field.basis.normal_(std=0.05)
-                branch.field.reach.fill_(1.0)
+            branch.field.basis.normal_(std=0.05)
+            branch.field.reach.fill_(1.0)
     return model
 
 
@@ -160,7 +158,6 @@ def _manifest(clip: TinyClip, model: HeadModel) -> AvatarManifest:
         body=len(model.body),
         mouth=len(model.mouth),
         codes=LOWER_CODES + UPPER_CODES,
-        extent=EXTENT,
         field=FIELD,
         findings=(),
     )

@@ -26,7 +26,7 @@ FRAMES = 6
 CONFIG = FittingConfig(
     steps=40,
     stages=(Stage(0.25, 0.5, 5), Stage(0.5, 1.0, 10), Stage(0.25, 1.0, 0)),
-    loss=LossWeights(dssim_window=24),
+    loss=LossWeights(window=24),
     cap=300,
 )
 

@@ -38,6 +38,11 @@ class ExpressionTrack:
     def __len__(self) -> int:
         return len(self.lower)
 
+    @property
+    def codes(self) -> np.ndarray:
+        """[F, Kl + Ku], lower face first."""
+        return np.concatenate([self.lower, self.upper], axis=1)
+
 
 def head_displacements(landmarks: np.ndarray, shape: HeadShape, poses: HeadPoseTrack) -> np.ndarray:
     """Landmark displacements [F, K, 3] in head units that explain the reprojection residual exactly.

@@ -1,0 +1,155 @@
+"""Registration of a fitted head model to a picture: the pose and expression in which its render looks most like it.
+
+Lucas-Kanade alignment with the model's own motion as the warp (Baker and Matthews 2004, "Lucas-Kanade 20 Years On"):
+every Gaussian knows how its pixel moves with each unknown, so one Gauss-Newton step costs a render and a small linear
+system, no backward pass. The gradient is the mean of both pictures' (efficient second-order minimisation, Benhimane
+and Malis 2004). Both are band-passed, so that shading and exposure do not count as motion.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from render.head_model import BonePose, HeadModel, fuse, small_rotation
+from render.pipelining import mapped
+from render.rasterize import Backend, rasterize
+
+_LUMA = (0.299, 0.587, 0.114)
+_COARSER = 4
+"""The coarse end of the band-pass is computed on a picture this much smaller."""
+_SMALLEST_OPACITY = 0.3
+"""More transparent Gaussians do not say where a surface is."""
+
+
+@dataclass(frozen=True)
+class RegistrationConfig:
+    """How a frame is registered. The deviations are how far tracking is expected to be off."""
+
+    rounds: int = 4
+    """Most Gauss-Newton steps."""
+    settled: float = 0.05
+    """A step that changes no unknown by more than this share of its expected deviation is the last."""
+    points: int = 12_000
+    """Gaussians that vote."""
+    fine_blur: float = 1 / 512
+    """Standard deviation of the pictures' band-pass, shares of the picture's side: fine end..."""
+    coarse_blur: float = 8 / 512
+    """...and coarse end."""
+    noise: float = 5.0
+    """Difference of render and picture that is no motion, grey levels; twice as much counts half."""
+    redundancy: float = 10.0
+    """Neighbouring votes that are worth one."""
+    head_turn: float = 0.02
+    """Radians."""
+    head_shift: float = 0.03
+    """Head units."""
+    torso_turn: float = 0.02
+    """Radians."""
+    torso_shift: float = 0.05
+    """Head units."""
+    code: float = 0.3
+    """Standard deviations of the expression code."""
+
+
+class Registration:
+    """Registers pictures of one person to a model that does not change meanwhile.
+
+    Args:
+        background: [3, H, W] in [0, 1], what lies behind the person, at the resolution of the pictures.
+    """
+
+    def __init__(
+        self, model: HeadModel, background: Tensor, config: RegistrationConfig, backend: Backend = "auto"
+    ) -> None:
+        self._model, self._background, self._config, self._backend = model, background, config, backend
+        self._camera = model.intrinsics.camera(background.shape[-1], background.device)
+        front = (model.face, model.body)
+        opaque = torch.cat([torch.sigmoid(branch.opacity_logits.detach()) for branch in front]) > _SMALLEST_OPACITY
+        chosen = torch.nonzero(opaque)[:, 0]
+        every = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[: config.points]
+        self._points = chosen[every.to(chosen.device)].sort().values
+        skinning = torch.cat([branch.skinning_logits.detach() for branch in front])[self._points]
+        self._torso = torch.sigmoid(skinning)[:, None]
+        self._in_face = int((self._points < len(model.face)).sum())
+        assert model.face.field is not None
+        self._basis = model.face.field.basis[self._points[: self._in_face]]
+        spread = [(3, config.head_turn), (3, config.head_shift), (3, config.torso_turn), (3, config.torso_shift)]
+        spread.append((model.code_size, config.code))
+        self._precision = torch.cat([torch.full((count,), value**-2.0) for count, value in spread]).to(background)
+
+    @torch.no_grad()
+    def register(self, pose: BonePose, code: Tensor, picture: np.ndarray) -> tuple[BonePose, Tensor]:
+        """Pose and code [C] near the given ones that explain the picture best, uint8 [H, W, 3] RGB."""
+        wanted = self._band(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32))
+        change = torch.zeros_like(self._precision)
+        for _ in range(self._config.rounds):
+            step = self._step(*_moved(pose, code, change), change, wanted)
+            change = change + step
+            if (step.abs() * self._precision.sqrt()).max() < self._config.settled:
+                break
+        return _moved(pose, code, change)
+
+    def register_all(self, frames: Iterator[tuple[BonePose, Tensor, np.ndarray]]) -> Iterator[tuple[BonePose, Tensor]]:
+        """`register` for a stream of frames, several at a time."""
+        return mapped(lambda frame: self.register(*frame), frames, workers=os.cpu_count() or 1)
+
+    def _step(self, pose: BonePose, code: Tensor, change: Tensor, wanted: np.ndarray) -> Tensor:
+        front = self._model.front(pose, code)
+        mouth = rasterize(self._model.mouth.pose(pose, code), self._camera, self._backend)
+        person = fuse(rasterize(front, self._camera, self._backend), mouth)
+        luma = torch.tensor(_LUMA, device=front.means.device)[:, None, None]
+        seen = self._band(255 * (person.over(self._background) * luma).sum(0).cpu().numpy())
+        mean = (seen + wanted) / 2
+        slopes = (cv2.Sobel(mean, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
+        maps = np.stack([seen - wanted, *slopes])
+        means = front.means[self._points]
+        inverse_depth = 1 / means[:, 2:]
+        slope = means[:, :2] * inverse_depth
+        place = self._camera.fx * slope / (self._camera.width / 2)  # -1 to 1 over the picture
+        samples = functional.grid_sample(torch.from_numpy(maps).to(means)[None], place[None, None], align_corners=False)
+        difference, gradient = samples[0, 0, 0], samples[0, 1:, 0].T
+        along = self._camera.fx * inverse_depth * gradient
+        # How the grey level at a point's pixel changes when the point moves in space.
+        covector = torch.cat([along, -(along * slope).sum(1, keepdim=True)], 1)
+        head, torso = (1 - self._torso) * covector, self._torso * covector
+        columns = [
+            torch.linalg.cross(means - pose.head_translation, head), head,
+            torch.linalg.cross(means - pose.torso_translation, torso), torso,
+            functional.pad(
+                torch.einsum("ni,nic->nc", (covector @ pose.head_rotation)[: self._in_face], self._basis),
+                (0, 0, 0, len(means) - self._in_face),
+            ),
+        ]  # fmt: skip
+        votes = torch.cat(columns, 1)
+        noise = self._config.noise
+        weights = 1 / (1 + (difference / (2 * noise)) ** 2) / (noise**2 * self._config.redundancy)
+        weighted = votes * weights[:, None]
+        matrix = weighted.T @ votes + torch.diag(self._precision)
+        return torch.linalg.solve(matrix, weighted.T @ difference - self._precision * change)
+
+    def _band(self, grey: np.ndarray) -> np.ndarray:
+        side = grey.shape[0]
+        fine = cv2.GaussianBlur(grey, (0, 0), self._config.fine_blur * side)
+        small = cv2.resize(grey, None, fx=1 / _COARSER, fy=1 / _COARSER, interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), self._config.coarse_blur * side / _COARSER)
+        return fine - cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _moved(pose: BonePose, code: Tensor, change: Tensor) -> tuple[BonePose, Tensor]:
+    return (
+        BonePose(
+            small_rotation(change[:3]) @ pose.head_rotation,
+            pose.head_translation + change[3:6],
+            small_rotation(change[6:9]) @ pose.torso_rotation,
+            pose.torso_translation + change[9:12],
+        ),
+        code + change[12:],
+    )
