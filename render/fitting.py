@@ -103,6 +103,8 @@ class FittingConfig:
     """Most Gaussians in all branches together."""
     growth: float = 0.1
     """Largest growth per densification."""
+    body_motion: bool = True
+    """Hair, neck and torso learn a motion of their own beside that of the two bones."""
     refine_poses: bool = True
     """Refine the tracked poses by the pictures in every step."""
     registration: RegistrationConfig | None = field(default_factory=lambda: RegistrationConfig(rounds=3))
@@ -204,7 +206,8 @@ class HeadFitter:
         for name in PER_GAUSSIAN:
             parameters = [getattr(branch, name) for _, branch in self._branches()]
             groups.append({"params": parameters, "lr": getattr(rates, name)})
-        fields = [branch.field for _, branch in self._branches() if branch.field is not None]
+        moving = [self.model.face, self.model.mouth] + [self.model.body] * self.config.body_motion
+        fields = [branch.field for branch in moving if branch.field is not None]
         groups.append({"params": [p for each in fields for p in each.parameters()], "lr": rates.field})
         if self.config.refine_poses:
             groups.append({"params": [self.states.head_turn, self.states.torso_turn], "lr": rates.pose_rotation})
