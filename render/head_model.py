@@ -22,7 +22,7 @@ from render.motion import MotionField, MotionFieldConfig, PositionTerms
 from render.rasterize import Backend, RenderOutput, rasterize
 
 PER_GAUSSIAN = ("means", "quats", "log_scales", "opacity_logits", "color_logits", "skinning_logits")
-FIELD_PER_GAUSSIAN = ("basis", "reach")
+FIELD_PER_GAUSSIAN = ("basis", "reach", "mobility")
 NECK_CODES = 6
 """Rotation vector (radians) and translation (head units) of the head on the torso."""
 LEAST_NECK_SPREAD = 0.02

@@ -48,6 +48,7 @@ class PositionTerms:
     hidden: Tensor  # [N, H] the hidden layer's input from the position
     attention: Tensor  # [N, C] in [0, 1]
     anywhere: Tensor  # [N, 1] the largest reach of any code
+    moving: Tensor  # [N, 1] the same, as far as the Gaussian is mobile
 
 
 class MotionField(nn.Module):
@@ -61,16 +62,25 @@ class MotionField(nn.Module):
         extent: half side of the volume that the planes cover, head units.
         config: size of the network.
         rigid: the network moves Gaussians and changes nothing else of them.
+        mobility: [N] in [0, 1], how much of the network's motion each Gaussian takes; by default all. Its changes of
+            colour are not held back: teeth that stay with the skull are lit by how far the mouth is open.
     """
 
     def __init__(
-        self, basis: Tensor, reach: Tensor, extent: float, config: MotionFieldConfig, rigid: bool = False
+        self,
+        basis: Tensor,
+        reach: Tensor,
+        extent: float,
+        config: MotionFieldConfig,
+        rigid: bool = False,
+        mobility: Tensor | None = None,
     ) -> None:
         super().__init__()
         codes = basis.shape[2]
         self._units = {name: _UNITS[name] for name in (("means",) if rigid else _UNITS)}
         self.register_buffer("basis", basis.clone())
         self.register_buffer("reach", reach.clone())
+        self.register_buffer("mobility", torch.ones(len(basis)) if mobility is None else mobility.clone())
         self.planes = TriPlane(config.plane_resolution, config.plane_channels, extent)
         self.position_layer = nn.Linear(self.planes.size, config.hidden)
         self.attention_layer = nn.Linear(self.planes.size, codes)
@@ -83,13 +93,17 @@ class MotionField(nn.Module):
         """Everything that depends on the canonical points [N, 3] alone."""
         features = self.planes(points)
         attention = torch.sigmoid(self.attention_layer(features)) * self.reach
-        return PositionTerms(self.position_layer(features), attention, self.reach.amax(1, keepdim=True))
+        anywhere = self.reach.amax(1, keepdim=True)
+        return PositionTerms(self.position_layer(features), attention, anywhere, anywhere * self.mobility[:, None])
 
     def forward(self, terms: PositionTerms, code: Tensor) -> GaussianDeltas:
         """Deltas for one code [C]."""
         linear = self.basis @ code
         hidden = torch.relu(terms.hidden + self.code_layer(terms.attention * code))
-        outputs = self.output_layer(hidden) * terms.anywhere
+        outputs = self.output_layer(hidden)
         parts = outputs.split([columns for columns, _ in self._units.values()], 1)
-        learned = {name: part * unit for (name, (_, unit)), part in zip(self._units.items(), parts, strict=True)}
+        learned = {
+            name: part * (unit * (terms.anywhere if name == "color_logits" else terms.moving))
+            for (name, (_, unit)), part in zip(self._units.items(), parts, strict=True)
+        }
         return GaussianDeltas(linear + learned.pop("means"), **learned)

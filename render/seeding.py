@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.spatial import ConvexHull, Delaunay, cKDTree
+from scipy.special import expit
 
 from render.head_model import Branch, CanonicalGaussians, HeadModel, Intrinsics, neck_field
 from render.motion import MotionField, MotionFieldConfig
@@ -16,10 +17,12 @@ LOWER_REACH, UPPER_REACH = 0.25, 0.12
 """Distance (head units) over which the influence of a code fades away from the landmarks it was measured on."""
 MESH_THICKNESS = 0.01
 BODY_SLOPE, BODY_DEPTH, BODY_THICKNESS = 0.5, 0.3, 0.03
-"""Hair, ears and shoulders start on a surface that goes back from the rim of the face by this slope, to this depth at
-most (head units), and this thick: layers far apart would slide over one another when the head turns."""
-MOUTH_DEPTH = (0.03, 0.2)
-"""Depth range of teeth and tongue behind the lips, head units."""
+"""Hair and ears start on a surface that goes back from the rim of the face by this slope, to this depth (head units),
+and this thick: layers far apart would slide over one another when the head turns. Neck and torso start at the depth, so
+that a chin that drops lies in front of them."""
+MOUTH_DEPTH = (0.06, 0.1)
+"""Depth range of teeth and tongue behind the lips, head units: nearly a sheet, for deeper layers would slide over one
+another when the head turns, which shows as dots."""
 BOUND, FREE = -4.0, 4.0
 """Skinning logits of what belongs to the head and to the torso."""
 
@@ -150,17 +153,17 @@ def _body_branch(
     if len(person) == 0:
         raise ValueError("matte: expected some of the person outside the face, found none")
     spot = person[rng.integers(0, len(person), count)] + rng.uniform(-0.5, 0.5, (count, 2))
+    below_chin = (spot[:, 1] - view.chin_y) / intrinsics.resolution
+    skinning = np.clip((below_chin - 0.03) / 0.02, BOUND, FREE)
     unit = view.translation[2] / intrinsics.focal  # head units a pixel covers at the head's depth
     away, nearest = cKDTree(pixels[rim]).query(spot)
-    depth = camera[rim, 2][nearest] + np.minimum(BODY_SLOPE * unit * away, BODY_DEPTH)
-    depth += BODY_THICKNESS * rng.normal(size=count)
+    behind = np.maximum(np.minimum(BODY_SLOPE * unit * away / BODY_DEPTH, 1), expit(skinning))
+    depth = camera[rim, 2][nearest] + BODY_DEPTH * behind + BODY_THICKNESS * rng.normal(size=count)
     in_camera = np.concatenate(
         [(spot - intrinsics.resolution / 2) * (depth / intrinsics.focal)[:, None], depth[:, None]], 1
     )
     means = (in_camera - view.translation) @ view.rotation
     size = 1.1 * math.sqrt(len(person) / count) * unit
-    below_chin = (spot[:, 1] - view.chin_y) / intrinsics.resolution
-    skinning = np.clip((below_chin - 0.03) / 0.02, BOUND, FREE)
     return Branch(_start(means, size, skinning), neck_field(count, 1.1 * float(np.abs(means).max()), field))
 
 
@@ -185,4 +188,5 @@ def _mouth_branch(
     basis = below[:, None, None] * mesh.motion[:, mesh.lower_inner_lip].T * reach[:, None]
     size = 1.3 * math.sqrt(np.ptp(ring[:, 0]) * (bottom[1] - top[1] + 3 * margin) / count)
     start = _start(means, max(size, 0.5 * pixel), np.full(count, BOUND))
-    return Branch(start, MotionField(_tensor(basis), _tensor(reach), _extent(mesh), field), keeps_order=True)
+    motion = MotionField(_tensor(basis), _tensor(reach), _extent(mesh), field, mobility=_tensor(below))
+    return Branch(start, motion, keeps_order=True)
