@@ -117,3 +117,25 @@ def test_a_field_keeps_its_own_copy(name: str) -> None:
     field = MotionField(given["basis"], given["reach"], 1.0, CONFIG)
     given[name].zero_()
     assert bool((getattr(field, name) == 1).all())
+
+
+def test_what_is_immobile_is_moved_by_the_mesh_alone_and_lit_like_the_rest() -> None:
+    torch.manual_seed(0)
+    mobility = torch.cat([torch.zeros(COUNT // 2), torch.ones(COUNT - COUNT // 2)])
+    field = MotionField(torch.randn(COUNT, 3, CODES), torch.ones(COUNT, CODES), 1.5, CONFIG, mobility=mobility)
+    torch.nn.init.normal_(field.output_layer.weight)
+    code, still = torch.randn(CODES), mobility == 0
+    deltas = field(field.position_terms(torch.rand(COUNT, 3)), code)
+    assert torch.equal(deltas.means[still], (field.basis @ code)[still])
+    assert deltas.quats[still].abs().max() == 0 and deltas.log_scales[still].abs().max() == 0
+    assert deltas.color_logits[still].abs().min() > 0
+    assert (deltas.means - field.basis @ code)[~still].abs().amax(1).min() > 0
+
+
+def test_a_rigid_field_moves_and_changes_nothing_else() -> None:
+    torch.manual_seed(0)
+    field = MotionField(torch.zeros(COUNT, 3, CODES), torch.ones(COUNT, CODES), 1.5, CONFIG, rigid=True)
+    torch.nn.init.normal_(field.output_layer.weight)
+    deltas = field(field.position_terms(torch.rand(COUNT, 3)), torch.randn(CODES))
+    assert deltas.means.abs().amax(1).min() > 0
+    assert deltas.quats is None and deltas.log_scales is None and deltas.color_logits is None

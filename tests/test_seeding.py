@@ -23,7 +23,7 @@ from tiny_head import (
 )
 
 from render.head_model import HeadModel
-from render.seeding import MOUTH_DEPTH, paint, seed_head_model
+from render.seeding import BODY_DEPTH, MOUTH_DEPTH, paint, seed_head_model
 from tools.face_topology import MEDIAPIPE_478
 
 
@@ -130,6 +130,15 @@ def test_upper_teeth_stay_and_lower_teeth_follow_the_jaw(model: HeadModel) -> No
     lowest = means[:, 1].argmax()
     assert np.allclose(basis[lowest, :, :LOWER_CODES], mesh.motion[:LOWER_CODES, MEDIAPIPE_478.lower_inner_lip].T)
     assert np.abs(basis[:, :, LOWER_CODES:]).max() == 0
+    mobility = model.mouth.field.mobility.numpy()
+    assert mobility[above].max() == 0 and mobility[lowest] == 1
+
+
+def test_the_neck_starts_behind_a_chin_that_drops(model: HeadModel) -> None:
+    torso = torch.sigmoid(model.body.skinning_logits).detach().numpy() > 0.9
+    chin = face_mesh().vertices[MEDIAPIPE_478.chin]
+    below_chin = torso & (np.abs(positions(model, "body")[:, 0]) < 0.2)
+    assert below_chin.any() and positions(model, "body")[below_chin, 2].min() > chin[2] + 0.5 * BODY_DEPTH
 
 
 def test_a_new_head_covers_the_person(model: HeadModel) -> None:
