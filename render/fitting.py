@@ -107,7 +107,7 @@ class FittingConfig:
     """Hair, neck and torso learn a motion of their own beside that of the two bones."""
     refine_poses: bool = True
     """Refine the tracked poses by the pictures in every step."""
-    registration: RegistrationConfig | None = field(default_factory=lambda: RegistrationConfig(rounds=3))
+    registration: RegistrationConfig | None = field(default_factory=RegistrationConfig)
     """How poses and expressions are registered to the pictures between stages; None: not at all."""
     registration_scale: float = 0.5
     """Resolution of the pictures for it, as a share of the crop's."""

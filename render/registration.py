@@ -33,9 +33,9 @@ _SMALLEST_OPACITY = 0.3
 class RegistrationConfig:
     """How a frame is registered. The deviations are how far tracking is expected to be off."""
 
-    rounds: int = 4
+    rounds: int = 5
     """Most Gauss-Newton steps."""
-    settled: float = 0.05
+    settled: float = 0.03
     """A step that changes no unknown by more than this share of its expected deviation is the last."""
     points: int = 12_000
     """Gaussians that vote."""

@@ -18,7 +18,7 @@ class Recipe:
     fitting: FittingConfig = field(default_factory=FittingConfig)
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
     motion: MotionFieldConfig = field(default_factory=MotionFieldConfig)
-    refinement: RegistrationConfig = field(default_factory=lambda: RegistrationConfig(rounds=8, settled=0.01))
+    refinement: RegistrationConfig = field(default_factory=RegistrationConfig)
 
 
 RECIPES: dict[Preset, Recipe] = {
