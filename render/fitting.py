@@ -91,7 +91,7 @@ class LearningRates:
 class FittingConfig:
     """A whole fit."""
 
-    steps: int = 1200
+    steps: int = 1400
     """Optimisation steps, a frame each."""
     stages: tuple[Stage, ...] = (Stage(0.3, 0.5, 150), Stage(0.3, 1.0, 200), Stage(0.4, 1.0, 0))
     """Coarse to fine."""

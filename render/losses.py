@@ -28,7 +28,7 @@ class LossWeights:
     """Extra weight of the absolute error inside the face."""
     dssim: float = 0.2
     """Weight of D-SSIM, measured on a random window of the mouth, the face or the person."""
-    detail: float = 3.0
+    detail: float = 1.5
     """Weight of the difference in how much fine detail there is, on the same window."""
     window: int = 128
     """Side of that window, px."""

@@ -1,13 +1,12 @@
 """From the fitted head back to the track: poses and expressions of all frames as the pictures say.
 
 Landmarks know a face to half a pixel; the fitted model, which looks like the person, does better. Frames that were
-fitted have been registered during the fit; the others (held out, or left out of a long clip) are now, and nothing of
-the model changes.
+fitted, held out, or left out of a long clip are treated alike, and nothing of the model changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import fields, replace
 
 import numpy as np
@@ -41,19 +40,21 @@ def refine_track(
     """The track with poses and expression registered to the pictures, where a face is seen.
 
     Args:
-        fitted: [N] numbers of the frames that the model was fitted to, in the order of the fitter's states.
+        fitted: [N] numbers of the frames that the model was fitted to, in the order of the fitter's states: they start
+            from there, all others from what was tracked.
     """
     registration = Registration(fitter.model, fitter.background, config, fitter.backend)
     tracked = FrameStates(motion_targets(clip, np.arange(len(clip)))).to(fitter.device)
     found = [tracked.state(number) for number in range(len(clip))]
     for place, number in enumerate(fitted):
         found[number] = fitter.states.state(place)
-    others = np.setdiff1d(np.flatnonzero(clip.found), fitted)
     fitter.model.bake()
-    jobs = ((*found[number], clip.crop.cut(frame)) for number, frame in _frames(info, others))
-    for done, (number, state) in enumerate(zip(others, registration.register_all(jobs), strict=True), start=1):
+    seen = np.flatnonzero(clip.found)
+    frames = enumerate(read_frames(info, 0, len(clip)))
+    jobs = ((*found[number], clip.crop.cut(frame)) for number, frame in frames if clip.found[number])
+    for done, (number, state) in enumerate(zip(seen, registration.register_all(jobs), strict=True), start=1):
         found[number] = state
-        yield Progress("aligning", done, len(others))
+        yield Progress("aligning", done, len(seen))
     fitter.model.unbake()
     poses, codes = zip(*found, strict=True)
     part = {name: torch.stack([getattr(pose, name) for pose in poses]).cpu().numpy() for name in _BONES}
@@ -64,12 +65,3 @@ def refine_track(
         torso=TorsoPoseTrack(part["torso_rotation"], part["torso_translation"]),
         expression=ExpressionTrack(lower, upper),
     )
-
-
-def _frames(info: VideoInfo, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Frames [N], in rising order, with their numbers."""
-    if len(numbers):
-        first, wanted = int(numbers[0]), set(numbers.tolist())
-        for number, frame in enumerate(read_frames(info, first, int(numbers[-1]) + 1 - first), start=first):
-            if number in wanted:
-                yield number, frame

@@ -1,4 +1,4 @@
-"""Which frames are registered after a fit, and what becomes of the others. The registration itself is tested apart."""
+"""What the frames of a track start from when they are registered after a fit. The registration is tested apart."""
 
 from __future__ import annotations
 
@@ -73,23 +73,25 @@ def refined(monkeypatch: pytest.MonkeyPatch) -> tuple[TrackedClip, TrackedClip, 
         return clip, end.value, Shift.seen
 
 
-def test_fitted_frames_take_the_state_of_the_fit(refined: tuple[TrackedClip, TrackedClip, list[np.ndarray]]) -> None:
-    before, after, _ = refined
-    assert np.allclose(after.expression.codes[FITTED], before.expression.codes[FITTED] + CORRECTION, atol=1e-6)
-    assert np.allclose(after.head.translations[FITTED], before.head.translations[FITTED], atol=1e-6)
-
-
-def test_other_frames_with_a_face_are_registered_to_their_own_picture(
+def test_fitted_frames_start_from_the_fit_and_others_from_the_track(
     refined: tuple[TrackedClip, TrackedClip, list[np.ndarray]],
 ) -> None:
-    before, after, pictures = refined
+    before, after, _ = refined
     others = np.setdiff1d(np.arange(LAST + 1), [*FITTED, UNSEEN])
-    assert np.allclose(after.head.translations[others], before.head.translations[others] + 1, atol=1e-5)
+    assert np.allclose(after.expression.codes[FITTED], before.expression.codes[FITTED] + CORRECTION + 2, atol=1e-5)
     assert np.allclose(after.expression.codes[others], before.expression.codes[others] + 2, atol=1e-5)
-    frames = list(read_frames(demo_clip(), 0, LAST + 1))
-    assert len(pictures) == len(others)
-    for seen, number in zip(pictures, others, strict=True):
-        assert np.array_equal(seen, before.crop.cut(frames[number]))
+    seen = np.flatnonzero(before.found)
+    assert np.allclose(after.head.translations[seen], before.head.translations[seen] + 1, atol=1e-5)
+
+
+def test_every_frame_with_a_face_is_registered_to_its_own_picture(
+    refined: tuple[TrackedClip, TrackedClip, list[np.ndarray]],
+) -> None:
+    before, _, pictures = refined
+    seen, frames = np.flatnonzero(before.found), list(read_frames(demo_clip(), 0, LAST + 1))
+    assert len(pictures) == len(seen)
+    for picture, number in zip(pictures, seen, strict=True):
+        assert np.array_equal(picture, before.crop.cut(frames[number]))
 
 
 def test_a_frame_without_a_face_and_all_else_stay(
