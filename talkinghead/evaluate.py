@@ -259,7 +259,8 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "seed": facts.seed,
         "landmarks": "MediaPipe face mesh following each row's output as a video, and the source alike",
         "lip_landmarks": len(JUDGE.lips),
-        "poses": "tracked from landmarks with the head shape of the fitted part; upper face tracked in every row",
+        "poses": "tracked from landmarks with the head shape of the fitted part; pose and expression registered to "
+        "the pictures by the fitted head, which stays as it is; upper face tracked in every row",
         "in_place": "blended region (under the eyes to below the chin) of the crop replaced, as speak does",
         "hull": "convex hull of the face landmarks, eroded by one pixel, replaced by the render",
         "whole": "the render over the background plate, the whole crop, nothing pasted",
