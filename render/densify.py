@@ -62,6 +62,5 @@ def _reorder(branch: Branch, optimizer: torch.optim.Optimizer, order: Tensor, fr
                 state[key] = state[key][order]
                 state[key][len(order) - fresh :] = 0
             optimizer.state[new] = state
-    if branch.field is not None:
-        for name in FIELD_PER_GAUSSIAN:
-            setattr(branch.field, name, getattr(branch.field, name)[order])
+    for name in FIELD_PER_GAUSSIAN:
+        setattr(branch.field, name, getattr(branch.field, name)[order])

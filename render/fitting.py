@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from render._workers import torch_on_one_thread
 from render.densify import densify_and_prune
-from render.head_model import PER_GAUSSIAN, BonePose, Branch, HeadModel, small_rotation
+from render.head_model import PER_GAUSSIAN, BonePose, Branch, HeadModel
 from render.losses import LossTarget, LossWeights, picture_loss
 from render.rasterize import Backend
 from render.registration import Registration, RegistrationConfig
@@ -129,8 +129,8 @@ class FrameStates(nn.Module):
     def __init__(self, targets: MotionTargets) -> None:
         super().__init__()
         frames = len(targets.codes)
-        for name in ("head_rotations", "head_translations", "torso_rotations", "torso_translations", "codes"):
-            self.register_buffer(name, torch.tensor(getattr(targets, name), dtype=torch.float32))
+        for item in fields(MotionTargets):
+            self.register_buffer(item.name, torch.tensor(getattr(targets, item.name), dtype=torch.float32))
         self.head_turn = nn.Parameter(torch.zeros(frames, 3))
         self.head_shift = nn.Parameter(torch.zeros(frames, 3))
         self.torso_turn = nn.Parameter(torch.zeros(frames, 3))
@@ -138,11 +138,9 @@ class FrameStates(nn.Module):
 
     def pose(self, index: int) -> BonePose:
         """Corrected pose of one frame."""
-        return BonePose(
-            small_rotation(self.head_turn[index]) @ self.head_rotations[index],
-            self.head_translations[index] + self.head_shift[index],
-            small_rotation(self.torso_turn[index]) @ self.torso_rotations[index],
-            self.torso_translations[index] + self.torso_shift[index],
+        tracked = BonePose(*(getattr(self, f"{bone.name}s")[index] for bone in fields(BonePose)))
+        return tracked.moved(
+            self.head_turn[index], self.head_shift[index], self.torso_turn[index], self.torso_shift[index]
         )
 
     @torch.no_grad()
@@ -150,6 +148,7 @@ class FrameStates(nn.Module):
         """Corrected pose and expression code [C] of one frame."""
         return self.pose(index), self.codes[index].clone()
 
+    @torch.no_grad()
     def poses(self) -> list[BonePose]:
         """Corrected poses of all frames."""
         return [self.pose(index) for index in range(len(self.codes))]
@@ -157,8 +156,8 @@ class FrameStates(nn.Module):
     @torch.no_grad()
     def replace(self, poses: Sequence[BonePose], codes: Sequence[Tensor]) -> None:
         """Takes new poses and codes for all frames; corrections begin at zero again."""
-        for name in ("head_rotation", "head_translation", "torso_rotation", "torso_translation"):
-            getattr(self, f"{name}s").copy_(torch.stack([getattr(pose, name) for pose in poses]))
+        for bone in fields(BonePose):
+            getattr(self, f"{bone.name}s").copy_(torch.stack([getattr(pose, bone.name) for pose in poses]))
         self.codes.copy_(torch.stack(list(codes)))
         for correction in self.parameters():
             correction.zero_()
@@ -207,8 +206,8 @@ class HeadFitter:
             parameters = [getattr(branch, name) for _, branch in self._branches()]
             groups.append({"params": parameters, "lr": getattr(rates, name)})
         moving = [self.model.face, self.model.mouth] + [self.model.body] * self.config.body_motion
-        fields = [branch.field for branch in moving if branch.field is not None]
-        groups.append({"params": [p for each in fields for p in each.parameters()], "lr": rates.field})
+        motion = [parameter for branch in moving for parameter in branch.field.parameters()]
+        groups.append({"params": motion, "lr": rates.field})
         if self.config.refine_poses:
             groups.append({"params": [self.states.head_turn, self.states.torso_turn], "lr": rates.pose_rotation})
             groups.append({"params": [self.states.head_shift, self.states.torso_shift], "lr": rates.pose_translation})
@@ -248,14 +247,12 @@ class HeadFitter:
         assert self.config.registration is not None
         side = round(self.config.registration_scale * self.model.intrinsics.resolution)
         background = self._background_at(side)
-        self.model.bake()
         registration = Registration(self.model, background, self.config.registration, self.backend)
         states = ((*self.states.state(index), self.frames.load(index, side).image) for index in range(len(self.frames)))
         found = []
         for state in registration.register_all(states):
             found.append(state)
             yield self._progress()
-        self.model.unbake()
         self.states.replace(*zip(*found, strict=True))
         self.model.learn_neck_range(self.states.poses())
         for correction in self.states.parameters():

@@ -28,7 +28,7 @@ NECK_CODES = 6
 LEAST_NECK_SPREAD = 0.02
 """Less motion than that is noise of the tracker, and nothing to learn from."""
 LARGEST_NECK_CODE = 3.0
-"""Standard deviations: a head turned further moves the body's Gaussians by its bones only."""
+"""Standard deviations: where the head is turned further, the body's own motion stays as it is there."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class BonePose:
     head_translation: Tensor  # [3]
     torso_rotation: Tensor  # [3, 3]
     torso_translation: Tensor  # [3]
+
+    def moved(self, head_turn: Tensor, head_shift: Tensor, torso_turn: Tensor, torso_shift: Tensor) -> BonePose:
+        """Each bone turned about its origin by an axis-angle vector [3], then shifted [3], in the camera's axes."""
+        return BonePose(
+            small_rotation(head_turn) @ self.head_rotation,
+            self.head_translation + head_shift,
+            small_rotation(torso_turn) @ self.torso_rotation,
+            self.torso_translation + torso_shift,
+        )
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,9 @@ class CanonicalGaussians:
 
 
 class Branch(nn.Module):
-    """Gaussians that share a motion field (or none)."""
+    """Gaussians that share a motion field."""
 
-    def __init__(self, start: CanonicalGaussians, field: MotionField | None, keeps_order: bool = False) -> None:
+    def __init__(self, start: CanonicalGaussians, field: MotionField, keeps_order: bool = False) -> None:
         """
         Args:
             keeps_order: draw in the order of the canonical depth whatever the head's pose. Teeth and tongue are layers
@@ -90,15 +99,13 @@ class Branch(nn.Module):
         return len(self.means)
 
     def _position_terms(self) -> PositionTerms:
-        assert self.field is not None
         # Where a Gaussian is decides how it moves, but motion must not drag the canonical position along.
         return self.field.position_terms(self.means.detach())
 
     def bake(self) -> None:
         """Keep what depends on the positions alone, for rendering many frames of a model that does not change."""
-        if self.field is not None:
-            with torch.no_grad():
-                self._baked = self._position_terms()
+        with torch.no_grad():
+            self._baked = self._position_terms()
 
     def unbake(self) -> None:
         """Forget it: the model is going to change."""
@@ -106,13 +113,16 @@ class Branch(nn.Module):
 
     def pose(self, bones: BonePose, code: Tensor) -> Gaussians:
         """Gaussians in camera space for one expression code [C] and one pose of the bones."""
-        means, quats, log_scales, color_logits = self.means, self.quats, self.log_scales, self.color_logits
-        if self.field is not None:
-            deltas = self.field(self._baked or self._position_terms(), code)
-            means = means + deltas.means
-            quats = quats if deltas.quats is None else quats + deltas.quats
-            log_scales = log_scales if deltas.log_scales is None else log_scales + deltas.log_scales
-            color_logits = color_logits if deltas.color_logits is None else color_logits + deltas.color_logits
+        deltas = self.field(self._baked or self._position_terms(), code)
+        means = self.means + deltas.means
+        quats, log_scales, color_logits = (
+            canonical if change is None else canonical + change
+            for canonical, change in (
+                (self.quats, deltas.quats),
+                (self.log_scales, deltas.log_scales),
+                (self.color_logits, deltas.color_logits),
+            )
+        )
         torso = torch.sigmoid(self.skinning_logits)[:, None]
         head_means = means @ bones.head_rotation.T + bones.head_translation
         if self._keeps_order:
@@ -148,11 +158,10 @@ class HeadModel(nn.Module):
     @property
     def code_size(self) -> int:
         """Length of the expression code."""
-        assert self.face.field is not None
         return self.face.field.basis.shape[2]
 
     def bake(self) -> None:
-        """Prepare for rendering only: call once after the last change."""
+        """Prepare for rendering only, until `unbake`: call after the last change."""
         for branch in (self.face, self.body, self.mouth):
             branch.bake()
 

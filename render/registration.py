@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from render.head_model import BonePose, HeadModel, fuse, small_rotation
+from render.head_model import BonePose, HeadModel, fuse
+from render.losses import LUMA
 from render.pipelining import mapped
 from render.rasterize import Backend, rasterize
 
-_LUMA = (0.299, 0.587, 0.114)
 _COARSER = 4
 """The coarse end of the band-pass is computed on a picture this much smaller."""
 _SMALLEST_OPACITY = 0.3
@@ -79,7 +79,6 @@ class Registration:
         skinning = torch.cat([branch.skinning_logits.detach() for branch in front])[self._points]
         self._torso = torch.sigmoid(skinning)[:, None]
         self._in_face = int((self._points < len(model.face)).sum())
-        assert model.face.field is not None
         self._basis = model.face.field.basis[self._points[: self._in_face]]
         spread = [(3, config.head_turn), (3, config.head_shift), (3, config.torso_turn), (3, config.torso_shift)]
         spread.append((model.code_size, config.code))
@@ -98,14 +97,18 @@ class Registration:
         return _moved(pose, code, change)
 
     def register_all(self, frames: Iterator[tuple[BonePose, Tensor, np.ndarray]]) -> Iterator[tuple[BonePose, Tensor]]:
-        """`register` for a stream of frames, several at a time."""
-        return mapped(lambda frame: self.register(*frame), frames, workers=os.cpu_count() or 1)
+        """`register` for a stream of frames, several at a time, with the model baked meanwhile."""
+        self._model.bake()
+        try:
+            yield from mapped(lambda frame: self.register(*frame), frames, workers=os.cpu_count() or 1)
+        finally:
+            self._model.unbake()
 
     def _step(self, pose: BonePose, code: Tensor, change: Tensor, wanted: np.ndarray) -> Tensor:
         front = self._model.front(pose, code)
         mouth = rasterize(self._model.mouth.pose(pose, code), self._camera, self._backend)
         person = fuse(rasterize(front, self._camera, self._backend), mouth)
-        luma = torch.tensor(_LUMA, device=front.means.device)[:, None, None]
+        luma = torch.tensor(LUMA, device=front.means.device)[:, None, None]
         seen = self._band(255 * (person.over(self._background) * luma).sum(0).cpu().numpy())
         mean = (seen + wanted) / 2
         slopes = (cv2.Sobel(mean, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
@@ -144,12 +147,4 @@ class Registration:
 
 
 def _moved(pose: BonePose, code: Tensor, change: Tensor) -> tuple[BonePose, Tensor]:
-    return (
-        BonePose(
-            small_rotation(change[:3]) @ pose.head_rotation,
-            pose.head_translation + change[3:6],
-            small_rotation(change[6:9]) @ pose.torso_rotation,
-            pose.torso_translation + change[9:12],
-        ),
-        code + change[12:],
-    )
+    return pose.moved(*change[:12].split(3)), code + change[12:]

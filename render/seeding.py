@@ -77,7 +77,7 @@ def seed_head_model(
     with torch.random.fork_rng(devices=[]):  # layers and planes draw from the global generator
         torch.manual_seed(seed)
         face = _face_branch(mesh, config.face, pixel, field, rng)
-        body = _body_branch(mesh, view, intrinsics, config.body, field, rng)
+        body = _body_branch(mesh, view, intrinsics, config.body, pixel, field, rng)
         mouth = _mouth_branch(mesh, config.mouth, pixel, field, rng)
     return HeadModel(face, body, mouth, intrinsics)
 
@@ -138,6 +138,7 @@ def _body_branch(
     view: ReferenceView,
     intrinsics: Intrinsics,
     count: int,
+    pixel: float,
     field: MotionFieldConfig,
     rng: np.random.Generator,
 ) -> Branch:
@@ -155,15 +156,14 @@ def _body_branch(
     spot = person[rng.integers(0, len(person), count)] + rng.uniform(-0.5, 0.5, (count, 2))
     below_chin = (spot[:, 1] - view.chin_y) / intrinsics.resolution
     skinning = np.clip((below_chin - 0.03) / 0.02, BOUND, FREE)
-    unit = view.translation[2] / intrinsics.focal  # head units a pixel covers at the head's depth
     away, nearest = cKDTree(pixels[rim]).query(spot)
-    behind = np.maximum(np.minimum(BODY_SLOPE * unit * away / BODY_DEPTH, 1), expit(skinning))
+    behind = np.maximum(np.minimum(BODY_SLOPE * pixel * away / BODY_DEPTH, 1), expit(skinning))
     depth = camera[rim, 2][nearest] + BODY_DEPTH * behind + BODY_THICKNESS * rng.normal(size=count)
     in_camera = np.concatenate(
         [(spot - intrinsics.resolution / 2) * (depth / intrinsics.focal)[:, None], depth[:, None]], 1
     )
     means = (in_camera - view.translation) @ view.rotation
-    size = 1.1 * math.sqrt(len(person) / count) * unit
+    size = 1.1 * math.sqrt(len(person) / count) * pixel
     return Branch(_start(means, size, skinning), neck_field(count, 1.1 * float(np.abs(means).max()), field))
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from talkinghead.config import ALPHA, PLATE
 from talkinghead.errors import BackgroundError
+from tools.tracked_clip import resampled
 
 # The basic colours of CSS (W3C, CSS Color Module Level 4, Sec. 6.1).
 COLORS = {
@@ -42,7 +43,7 @@ def background_picture(choice: str, plate: np.ndarray, side: int) -> np.ndarray 
     if choice == ALPHA:
         return None
     if choice == PLATE:
-        return resized(plate, side)
+        return resampled(plate, side)
     if (color := parse_color(choice)) is not None:
         return np.full((side, side, 3), color, np.uint8)
     return _read_cover(Path(choice), side)
@@ -83,13 +84,6 @@ def _read_cover(path: Path, side: int) -> np.ndarray:
             return np.array(ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
         raise BackgroundError(f"{path} cannot be read as a picture: give a PNG or JPEG file") from error
-
-
-def resized(picture: np.ndarray, side: int) -> np.ndarray:
-    """A square picture [R, R, C] at another size."""
-    if len(picture) == side:
-        return picture
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if side < len(picture) else cv2.INTER_CUBIC)
 
 
 def over(person: np.ndarray, background: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from talkinghead.avatar import Avatar
 from tools.face_topology import FaceTopology
-from tools.tracked_clip import TOPOLOGIES, CropBox
+from tools.tracked_clip import TOPOLOGIES, CropBox, resampled
 
 LID_MARGIN = 0.06
 """The region begins this far under the lower lids; unit: distance from the line between the eyes to the chin..."""
@@ -156,18 +156,12 @@ def composite(frame: np.ndarray, rendered: np.ndarray, crop: CropBox, mask: np.n
     """
     result = frame.copy()
     place = result[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
-    if crop.side != crop.resolution:
-        rendered, mask = _resampled(rendered, crop.side), _resampled(mask, crop.side)
+    rendered, mask = resampled(rendered, crop.side), resampled(mask, crop.side)
     left, top, width, height = cv2.boundingRect(mask)
     if width:
         box = (slice(top, top + height), slice(left, left + width))
         place[box] = _blended(place[box], rendered[box], mask[box])
     return result
-
-
-def _resampled(picture: np.ndarray, side: int) -> np.ndarray:
-    shrinks = side < len(picture)
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def _blended(below: np.ndarray, above: np.ndarray, weights: np.ndarray) -> np.ndarray:

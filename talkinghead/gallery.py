@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from render.head_model import BonePose
 from talkinghead.avatar import Avatar, load_avatar
+from talkinghead.backgrounds import over
 from talkinghead.blinks import eye_opening
 from talkinghead.gaze import head_direction
 from talkinghead.head_motion import BodyMotion, source_pose
@@ -24,7 +25,7 @@ from talkinghead.renderer import AvatarRenderer
 from talkinghead.source_tracks import SourceTracks
 from tools.errors import OutputError, UserError
 from tools.face_topology import FaceTopology
-from tools.tracked_clip import TOPOLOGIES
+from tools.tracked_clip import TOPOLOGIES, resampled
 from tools.video import read_frames
 
 TILE_PX = 200
@@ -56,7 +57,7 @@ def choose_transfers(avatar: Avatar) -> tuple[Transfer, ...]:
     closed, wide = int(mouth.argmin()), int(mouth.argmax())
     shut, awake = int(eyes.argmin()), int(eyes.argmax())
     chosen = [("mouth opened", closed, wide), ("mouth closed", wide, closed)]
-    directions = _directions(tracks, found)
+    directions = head_direction(tracks.head_rotations[found])
     names = (("left", "right"), ("bowed", "raised"))
     for (low, high), angles in zip(names, directions.T, strict=True):
         for name, place in ((low, int(angles.argmin())), (high, int(angles.argmax()))):
@@ -82,7 +83,8 @@ def expression_sheet(avatar: Avatar) -> np.ndarray:
         crops = [avatar.manifest.crop.cut(picture) for picture in (source, result, origin)]
         middles = [_middle(tracks.landmarks[number], topology, transfer.eyes) for number in (pose, pose, expression)]
         details = [_magnified(crop, middle) for crop, middle in zip(crops, middles, strict=True)]
-        rows.append(np.hstack([_labelled(_tile(crops[0]), transfer.title), *map(_tile, [*crops[1:], *details])]))
+        first, *others = (resampled(picture, TILE_PX) for picture in (*crops, *details))
+        rows.append(np.hstack([_labelled(first, transfer.title), *others]))
     return np.vstack(rows)
 
 
@@ -93,7 +95,7 @@ def turned_poses(tracks: SourceTracks, still: int) -> tuple[tuple[str, BonePose]
     Five each: beyond the least, the least, as in that frame, the greatest, beyond the greatest.
     """
     rest = source_pose(tracks, still)
-    directions = _directions(tracks, np.flatnonzero(tracks.found))
+    directions = head_direction(tracks.head_rotations[tracks.found])
     at_rest = head_direction(rest.head_rotation.numpy())
     poses = []
     for place, (name, axis) in enumerate((("yaw", "y"), ("pitch", "x"))):
@@ -101,11 +103,6 @@ def turned_poses(tracks: SourceTracks, still: int) -> tuple[tuple[str, BonePose]
         for angle in (least - BEYOND_DEGREES, least, at_rest[place], most, most + BEYOND_DEGREES):
             poses.append((f"{name} {round(angle):+d}", turned(rest, axis, float(angle - at_rest[place]))))
     return tuple(poses)
-
-
-def _directions(tracks: SourceTracks, frames: np.ndarray) -> np.ndarray:
-    """Yaw and pitch [n, 2] of the head in frames [n], degrees."""
-    return np.array([head_direction(rotation) for rotation in tracks.head_rotations[frames]])
 
 
 def turned(pose: BonePose, axis: str, degrees: float) -> BonePose:
@@ -128,10 +125,8 @@ def turns_sheet(avatar: Avatar) -> np.ndarray:
     still = BodyMotion(tracks, found, float(avatar.manifest.fps)).still_frame()
     tiles = []
     for title, pose in turned_poses(tracks, still):
-        person = renderer.person(pose, tracks.lower[still], tracks.upper[still]).astype(np.uint16)
-        through = 255 - person[..., 3:]
-        picture = (person[..., :3] + (avatar.background * through + 127) // 255).clip(0, 255).astype(np.uint8)
-        tiles.append(_labelled(_tile(picture, 3 * TILE_PX // 2), title))
+        picture = over(renderer.person(pose, tracks.lower[still], tracks.upper[still]), avatar.background)
+        tiles.append(_labelled(resampled(picture, 3 * TILE_PX // 2), title))
     return np.vstack([np.hstack(tiles[:5]), np.hstack(tiles[5:])])
 
 
@@ -180,12 +175,8 @@ def _magnified(crop: np.ndarray, middle: np.ndarray) -> np.ndarray:
     return crop[top : top + side, left : left + side]
 
 
-def _tile(picture: np.ndarray, side: int = TILE_PX) -> np.ndarray:
-    shrinks = side < len(picture)
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
 def _labelled(tile: np.ndarray, text: str) -> np.ndarray:
+    tile = tile.copy()
     for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(tile, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, thickness, cv2.LINE_AA)
     return tile

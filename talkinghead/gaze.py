@@ -73,7 +73,7 @@ def fit_gaze(
     towards = decoder.T @ covariance
     encoder = np.linalg.pinv(towards @ decoder, rcond=1e-6) @ towards
     decoded = turn_mean + centred @ decoder
-    gaze = decoded + np.array([head_direction(rotation) for rotation in tracks.head_rotations[frames]])
+    gaze = decoded + head_direction(tracks.head_rotations[frames])
     extremes = np.percentile(decoded, EXTREMES_PERCENT, axis=0)
     return GazeControl(code_mean, decoder, encoder, turn_mean, extremes, np.median(gaze, axis=0))
 
@@ -109,6 +109,6 @@ def eye_turns(
 
 
 def head_direction(rotation: np.ndarray) -> np.ndarray:
-    """Yaw and pitch of a face, degrees [2]; without rotation [3, 3] it looks along the camera's axis."""
-    x, y, z = -rotation[:, 2]
-    return np.degrees([np.arctan2(x, -z), np.arctan2(-y, np.hypot(x, z))])
+    """Yaw and pitch of a face, degrees [..., 2]; without rotation [..., 3, 3] it looks along the camera's axis."""
+    x, y, z = np.moveaxis(-rotation[..., 2], -1, 0)
+    return np.degrees(np.stack([np.arctan2(x, -z), np.arctan2(-y, np.hypot(x, z))], axis=-1))

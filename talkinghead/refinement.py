@@ -20,8 +20,6 @@ from tools.expression import ExpressionTrack
 from tools.tracked_clip import TorsoPoseTrack, TrackedClip
 from tools.video import VideoInfo, read_frames
 
-_BONES = tuple(bone.name for bone in fields(BonePose))
-
 
 def motion_targets(clip: TrackedClip, frames: np.ndarray) -> MotionTargets:
     """What is tracked of some frames [N], for the fit."""
@@ -48,20 +46,19 @@ def refine_track(
     found = [tracked.state(number) for number in range(len(clip))]
     for place, number in enumerate(fitted):
         found[number] = fitter.states.state(place)
-    fitter.model.bake()
     seen = np.flatnonzero(clip.found)
     frames = enumerate(read_frames(info, 0, len(clip)))
     jobs = ((*found[number], clip.crop.cut(frame)) for number, frame in frames if clip.found[number])
     for done, (number, state) in enumerate(zip(seen, registration.register_all(jobs), strict=True), start=1):
         found[number] = state
         yield Progress("aligning", done, len(seen))
-    fitter.model.unbake()
     poses, codes = zip(*found, strict=True)
-    part = {name: torch.stack([getattr(pose, name) for pose in poses]).cpu().numpy() for name in _BONES}
+    stacked = (torch.stack([getattr(pose, bone.name) for pose in poses]) for bone in fields(BonePose))
+    head_rotations, head_translations, torso_rotations, torso_translations = (part.cpu().numpy() for part in stacked)
     lower, upper = np.split(torch.stack(codes).cpu().numpy(), [clip.expression.lower.shape[1]], axis=1)
     return replace(
         clip,
-        head=replace(clip.head, rotations=part["head_rotation"], translations=part["head_translation"]),
-        torso=TorsoPoseTrack(part["torso_rotation"], part["torso_translation"]),
+        head=replace(clip.head, rotations=head_rotations, translations=head_translations),
+        torso=TorsoPoseTrack(torso_rotations, torso_translations),
         expression=ExpressionTrack(lower, upper),
     )

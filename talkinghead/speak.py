@@ -18,7 +18,7 @@ from encoders.embedding import feature_blocks
 from render.pipelining import mapped, prefetched
 from talkinghead.acting import Actor, Performance
 from talkinghead.avatar import Avatar
-from talkinghead.backgrounds import background_picture, over, resized, straight_alpha
+from talkinghead.backgrounds import background_picture, over, straight_alpha
 from talkinghead.config import ALPHA, SpeakConfig
 from talkinghead.outputs import check_video_name
 from talkinghead.progress import Progress
@@ -27,6 +27,7 @@ from talkinghead.timeline import PingPong, frames_in_order
 from tools.audio import frame_count, probe_audio, read_audio_blocks
 from tools.errors import AudioTooShortError
 from tools.png_sequence import PNG_SUFFIX, PngSequenceWriter
+from tools.tracked_clip import resampled
 from tools.video import EncodeSettings, VideoInfo, VideoWriter
 
 AUDIO_BLOCK_S = 10.0
@@ -126,7 +127,7 @@ def _free(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.nd
 
     def show(driven: _DrivenFrame) -> np.ndarray:
         done = driven.performance
-        person = resized(renderer.person(done.pose, driven.lower, done.upper), side)
+        person = resampled(renderer.person(done.pose, driven.lower, done.upper), side)
         return straight_alpha(person) if background is None else over(person, background)
 
     return show

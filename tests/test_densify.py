@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -144,7 +145,7 @@ def test_the_generator_decides_where_halves_go(scene: Scene) -> None:
                 for name in ("means", "log_scales", "color_logits", "skinning_logits")
             )
         ),
-        None,
+        copy.deepcopy(scene.branch.field),
     )
     twin.opacity_logits.data = scene.names.clone()
     optimizer = torch.optim.Adam(twin.parameters())

@@ -43,7 +43,7 @@ def random_branch(skinning: float = 0.0) -> Branch:
     start = CanonicalGaussians(
         torch.randn(COUNT, 3), torch.randn(COUNT, 3) - 3, torch.randn(COUNT, 3), torch.full((COUNT,), skinning)
     )
-    branch = Branch(start, None)
+    branch = Branch(start, MotionField(torch.zeros(COUNT, 3, 1), torch.ones(COUNT, 1), 1.0, FIELD))
     torch.nn.init.normal_(branch.quats)
     return branch
 
@@ -60,7 +60,7 @@ def covariances(quats: Tensor, scales: Tensor) -> Tensor:
 
 def test_in_the_rest_pose_gaussians_are_the_canonical_ones() -> None:
     branch = random_branch()
-    posed = branch.pose(REST, torch.zeros(0))
+    posed = branch.pose(REST, torch.zeros(1))
     assert torch.allclose(posed.means, branch.means, atol=1e-6)
     assert torch.allclose(covariances(posed.quats, posed.scales), covariances(branch.quats, branch.log_scales.exp()))
     assert torch.equal(posed.opacities, torch.full((COUNT,), 0.5))
@@ -71,7 +71,7 @@ def test_in_the_rest_pose_gaussians_are_the_canonical_ones() -> None:
 def test_a_gaussian_of_one_bone_moves_rigidly_with_it(bone: str) -> None:
     branch = random_branch(skinning=-50.0 if bone == "head" else 50.0)
     turn, shift = getattr(TURNED, f"{bone}_rotation"), getattr(TURNED, f"{bone}_translation")
-    posed = branch.pose(TURNED, torch.zeros(0))
+    posed = branch.pose(TURNED, torch.zeros(1))
     assert torch.allclose(posed.means, branch.means @ turn.T + shift, atol=1e-5)
     canonical = covariances(branch.quats, branch.log_scales.exp())
     expected = turn.double() @ canonical @ turn.T.double()
@@ -79,7 +79,7 @@ def test_a_gaussian_of_one_bone_moves_rigidly_with_it(bone: str) -> None:
 
 
 def test_skinning_blends_between_the_bones() -> None:
-    head, torso, half = (random_branch(logit).pose(TURNED, torch.zeros(0)) for logit in (-50.0, 50.0, 0.0))
+    head, torso, half = (random_branch(logit).pose(TURNED, torch.zeros(1)) for logit in (-50.0, 50.0, 0.0))
     assert torch.allclose(half.means, (head.means + torso.means) / 2, atol=1e-5)
     apart = (Rotation.from_quat(posed.quats.detach().numpy()[:, [1, 2, 3, 0]]) for posed in (head, half, torso))
     first, middle, last = apart
@@ -90,7 +90,7 @@ def test_skinning_blends_between_the_bones() -> None:
 def test_bones_and_skinning_get_gradients() -> None:
     branch = random_branch()
     pose = BonePose(*(part.clone().requires_grad_() for part in vars(TURNED).values()))
-    posed = branch.pose(pose, torch.zeros(0))
+    posed = branch.pose(pose, torch.zeros(1))
     (posed.means.sin().sum() + posed.quats.sin().sum()).backward()
     for tensor in (*vars(pose).values(), branch.skinning_logits, branch.means, branch.quats):
         assert tensor.grad.abs().max() > 0
@@ -186,7 +186,7 @@ def test_the_mouth_lies_under_the_face() -> None:
 
 
 def test_concatenated_gaussians_keep_their_order() -> None:
-    first, second = (random_branch(logit).pose(TURNED, torch.zeros(0)) for logit in (-50.0, 50.0))
+    first, second = (random_branch(logit).pose(TURNED, torch.zeros(1)) for logit in (-50.0, 50.0))
     both = concatenate(first, second)
     for name, tensor in vars(both).items():
         assert torch.equal(tensor, torch.cat([getattr(first, name), getattr(second, name)])), name

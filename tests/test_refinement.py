@@ -61,9 +61,8 @@ def refined(monkeypatch: pytest.MonkeyPatch) -> tuple[TrackedClip, TrackedClip, 
     clip = short_track()
     states = FrameStates(motion_targets(clip, FITTED))
     states.codes += CORRECTION
-    nothing = SimpleNamespace(bake=lambda: None, unbake=lambda: None)
     fitter = SimpleNamespace(
-        model=nothing, background=None, backend="auto", device=torch.device("cpu"), states=states
+        model=None, background=None, backend="auto", device=torch.device("cpu"), states=states
     )
     job = refine_track(demo_clip(), clip, fitter, FITTED, RegistrationConfig())
     try:

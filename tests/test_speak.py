@@ -17,7 +17,7 @@ from render.head_model import BonePose
 from talkinghead import speak as speak_module
 from talkinghead.acting import NO_BLINKS
 from talkinghead.avatar import Avatar
-from talkinghead.backgrounds import over, resized
+from talkinghead.backgrounds import over
 from talkinghead.compositing import BlendRegion
 from talkinghead.config import SpeakConfig
 from talkinghead.errors import BackgroundError, PoseFileError
@@ -28,7 +28,7 @@ from talkinghead.speak import speak
 from talkinghead.timeline import PingPong
 from tools.audio import probe_audio, read_audio
 from tools.errors import AudioTooShortError, MissingFileError, OutputError
-from tools.tracked_clip import CropBox
+from tools.tracked_clip import CropBox, resampled
 from tools.video import VideoInfo, VideoWriter, probe, read_frames
 
 LOUD_ENERGY = -5.0  # natural logarithm of power relative to the recording's own level
@@ -254,7 +254,7 @@ def test_over_a_colour_nothing_of_the_footage_is_left(
     color = np.full((80, 80, 3), (0, 160, 255), np.uint8)
     for frame, picture in enumerate(read_frames(info, 0, 12)):
         person = renderer.person(source_pose(tracks, frame), avatar.lips.closed_code, tracks.upper[frame])
-        assert np.abs(picture.astype(int) - over(resized(person, 80), color)).mean() < 4
+        assert np.abs(picture.astype(int) - over(resampled(person, 80), color)).mean() < 4
 
 
 def test_over_the_plate_it_is_the_free_render(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

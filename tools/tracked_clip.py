@@ -21,6 +21,14 @@ TRACKING_VERSION = 1
 TOPOLOGIES = {topology.name: topology for topology in (MEDIAPIPE_478, IBUG_68)}
 
 
+def resampled(picture: np.ndarray, side: int) -> np.ndarray:
+    """A square picture [R, R] or [R, R, C] at another size; itself if it has that size."""
+    if len(picture) == side:
+        return picture
+    shrinks = side < len(picture)
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
 @dataclass(frozen=True)
 class CropBox:
     """A square of the displayed source frame, inside it, and the resolution it is worked on in."""
@@ -33,11 +41,7 @@ class CropBox:
     def cut(self, frame: np.ndarray) -> np.ndarray:
         """The crop [R, R, C] of a frame [H, W, C]; no resampling when side and resolution agree."""
         part = frame[self.top : self.top + self.side, self.left : self.left + self.side]
-        if self.side == self.resolution:
-            return np.ascontiguousarray(part)
-        shrinks = self.side > self.resolution
-        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-        return cv2.resize(part, (self.resolution, self.resolution), interpolation=interpolation)
+        return np.ascontiguousarray(resampled(part, self.resolution))
 
 
 @dataclass(frozen=True)
