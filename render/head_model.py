@@ -9,7 +9,7 @@ the pose of the head on the torso, so that it is defined for poses never seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from render.cameras import Camera
 from render.gaussians import Gaussians
 from render.motion import MotionField, MotionFieldConfig, PositionTerms
 from render.rasterize import Backend, RenderOutput, rasterize
+from render.side_by_side import Part, side_by_side
 
 PER_GAUSSIAN = ("means", "quats", "log_scales", "opacity_logits", "color_logits", "skinning_logits")
 FIELD_PER_GAUSSIAN = ("basis", "reach", "mobility")
@@ -182,16 +183,24 @@ class HeadModel(nn.Module):
         code = (relative_pose(bones) - self.neck_mean) / self.neck_spread
         return code.clamp(-LARGEST_NECK_CODE, LARGEST_NECK_CODE)
 
-    def front(self, bones: BonePose, code: Tensor) -> Gaussians:
-        """Face and body in camera space, in this order. code: [C]."""
-        return concatenate(self.face.pose(bones, code), self.body.pose(bones, self.neck_code(bones)))
+    def posed(self, bones: BonePose, code: Tensor) -> tuple[Gaussians, Gaussians]:
+        """Face with body, in this order, and inside of the mouth, in camera space. code: [C]."""
+        inputs = (bones.head_rotation, bones.head_translation, bones.torso_rotation, bones.torso_translation, code)
+
+        def part(pose: Callable[[BonePose, Tensor], Gaussians]) -> Part:
+            return lambda *tensors: tuple(vars(pose(BonePose(*tensors[:4]), tensors[4])).values())
+
+        body = part(lambda bones, _: self.body.pose(bones, self.neck_code(bones)))
+        parts = side_by_side([body, part(self.face.pose), part(self.mouth.pose)], inputs)
+        body, face, mouth = (Gaussians(*tensors) for tensors in parts)
+        return concatenate(face, body), mouth
 
     def render_branches(
         self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto"
     ) -> tuple[RenderOutput, RenderOutput]:
         """Face with body, and inside of the mouth, each alone. code: [C]."""
-        front = rasterize(self.front(bones, code), camera, backend)
-        return front, rasterize(self.mouth.pose(bones, code), camera, backend)
+        front, mouth = self.posed(bones, code)
+        return rasterize(front, camera, backend), rasterize(mouth, camera, backend)
 
     def render(self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto") -> RenderOutput:
         """The person with nothing behind: the mouth fused under the face (TalkingGaussian Eq. 9)."""

@@ -105,9 +105,8 @@ class Registration:
             self._model.unbake()
 
     def _step(self, pose: BonePose, code: Tensor, change: Tensor, wanted: np.ndarray) -> Tensor:
-        front = self._model.front(pose, code)
-        mouth = rasterize(self._model.mouth.pose(pose, code), self._camera, self._backend)
-        person = fuse(rasterize(front, self._camera, self._backend), mouth)
+        front, mouth = self._model.posed(pose, code)
+        person = fuse(*(rasterize(part, self._camera, self._backend) for part in (front, mouth)))
         luma = torch.tensor(LUMA, device=front.means.device)[:, None, None]
         seen = self._band(255 * (person.over(self._background) * luma).sum(0).cpu().numpy())
         mean = (seen + wanted) / 2

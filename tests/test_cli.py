@@ -268,7 +268,13 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     before = sorted(path.name for path in tmp_path.iterdir())
     command = [sys.executable, "-m", "talkinghead", "speak", str(tmp_path / "tiny.avatar"), str(speech)]
     job = subprocess.Popen(
-        [*command, "-o", str(tmp_path / "out.mp4")], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "-o", str(tmp_path / "out.mp4")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell in the background lets its children ignore Ctrl-C, and so would this one's.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not list(tmp_path.glob(".unfinished-*.mp4")):
         assert job.poll() is None, job.stderr.read()

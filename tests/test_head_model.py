@@ -253,16 +253,16 @@ def test_neck_codes_of_the_footage_have_zero_mean_and_unit_spread_and_others_are
 
 def test_the_body_follows_the_head_and_the_face_does_not_follow_the_torso() -> None:
     model, code = swaying_head(), torch.zeros(CODES)
-    still, turned = (model.front(pose, code).means for pose in (bones(1), turned_head(0, 10, 0)))
+    still, turned = (model.posed(pose, code)[0].means for pose in (bones(1), turned_head(0, 10, 0)))
     free = torch.nonzero(torch.sigmoid(model.body.skinning_logits) > 0.95)[:, 0] + len(model.face)
     assert len(free) and (turned - still)[free].abs().max() > 1e-3  # the torso's bone stayed, its hair and collar moved
     model.body.field.output_layer.weight.zero_()
-    still, turned = (model.front(pose, code).means for pose in (bones(1), turned_head(0, 10, 0)))
+    still, turned = (model.posed(pose, code)[0].means for pose in (bones(1), turned_head(0, 10, 0)))
     assert (turned - still)[free].abs().max() < 0.05 * (turned - still)[: len(model.face)].abs().max()
 
 
 def test_the_body_keeps_its_colors_whatever_the_head_does() -> None:
     model, code = swaying_head(), torch.zeros(CODES)
-    still, turned = (model.front(pose, code) for pose in (bones(1), turned_head(0, 20, 0)))
+    still, turned = (model.posed(pose, code)[0] for pose in (bones(1), turned_head(0, 20, 0)))
     assert torch.equal(still.colors[len(model.face) :], turned.colors[len(model.face) :])
     assert torch.equal(still.scales[len(model.face) :], turned.scales[len(model.face) :])
