@@ -1,7 +1,8 @@
 """The loss of a step and its gradient in one pass over the pixels.
 
 In plain torch the loss is some thirty operations on pictures of 3 MB, each bound by memory: as expensive as the
-rasterizer, forward and backward. Here every pixel is read once; only a small window goes through autograd.
+rasterizer, forward and backward. Here every pixel is read once, while another thread takes a small window through
+autograd.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from render.losses import LossTarget, LossWeights, window_loss, window_share
 from render.rasterize import RenderOutput
+from render.side_by_side import on_two_threads
 
 
 def fused_picture_loss(front: RenderOutput, mouth: RenderOutput, target: LossTarget, weights: LossWeights) -> Tensor:
@@ -32,26 +34,24 @@ class _PictureLoss(torch.autograd.Function):
         target: LossTarget,
         weights: LossWeights,
     ) -> Tensor:
-        window = (slice(None), target.rows, target.columns)
-        through = 1 - front_alpha[window[1:]]
-        behind = mouth_rgb[window] + (1 - mouth_alpha[window[1:]]) * target.background[window]
-        picture = (front_rgb[window] + through * behind).requires_grad_()
-        with torch.enable_grad():
-            inside = window_share(target) * window_loss(picture, _window_image(target), weights)
-            (window_gradient,) = torch.autograd.grad(inside, picture)
         renders = (front_rgb, front_alpha, mouth_rgb, mouth_alpha)
         gradients = tuple(torch.empty_like(tensor) for tensor in renders)
-        loss = _accumulate(
-            tuple(tensor.numpy() for tensor in renders),
-            tuple(tensor.numpy() for tensor in gradients),
-            tuple(tensor.numpy() for tensor in (target.image, target.matte, target.face, target.mouth)),
-            target.background.numpy(),
-            window_gradient.contiguous().numpy(),
-            (target.rows.start, target.columns.start),
-            (np.float32(weights.face), np.float32(weights.matte), np.float32(weights.hole)),
+        everywhere, (inside, window_gradients) = on_two_threads(
+            [
+                lambda: _accumulate(
+                    tuple(tensor.numpy() for tensor in renders),
+                    tuple(tensor.numpy() for tensor in gradients),
+                    tuple(tensor.numpy() for tensor in (target.image, target.matte, target.face, target.mouth)),
+                    target.background.numpy(),
+                    (np.float32(weights.face), np.float32(weights.matte), np.float32(weights.hole)),
+                ),
+                lambda: _in_window(renders, target, weights),
+            ]
         )
+        for gradient, part in zip(gradients, window_gradients, strict=True):
+            gradient[..., target.rows, target.columns] += part
         ctx.save_for_backward(*gradients)
-        return inside.detach() + loss
+        return inside + everywhere
 
     @staticmethod
     @once_differentiable
@@ -62,13 +62,24 @@ class _PictureLoss(torch.autograd.Function):
         return *gradients, None, None
 
 
-def _window_image(target: LossTarget) -> Tensor:
-    return target.image[target.rows, target.columns].permute(2, 0, 1) / 255
+def _in_window(
+    renders: tuple[Tensor, ...], target: LossTarget, weights: LossWeights
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss of the window, and its gradients there."""
+    front_rgb, front_alpha, mouth_rgb, mouth_alpha = parts = [
+        tensor.detach()[..., target.rows, target.columns].requires_grad_() for tensor in renders
+    ]
+    with torch.enable_grad():
+        behind = mouth_rgb + (1 - mouth_alpha) * target.background[:, target.rows, target.columns]
+        picture = front_rgb + (1 - front_alpha) * behind
+        image = target.image[target.rows, target.columns].permute(2, 0, 1) / 255
+        loss = window_share(target) * window_loss(picture, image, weights)
+        return loss.detach(), torch.autograd.grad(loss, parts)
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _accumulate(renders, gradients, targets, background, window_gradient, window_start, weights):
-    """Loss without the window's; fills the gradients of everything, those of the window [3, h, w] given."""
+def _accumulate(renders, gradients, targets, background, weights):
+    """Loss without the window's; fills its gradients."""
     front_rgb, front_alpha, mouth_rgb, mouth_alpha = renders
     g_front_rgb, g_front_alpha, g_mouth_rgb, g_mouth_alpha = gradients
     image, matte, face, mouth = targets
@@ -80,11 +91,7 @@ def _accumulate(renders, gradients, targets, background, window_gradient, window
     total = 0.0
     for y in range(height):
         row = np.float32(0)
-        window_y = y - window_start[0]
-        in_rows = 0 <= window_y < window_gradient.shape[1]
         for x in range(width):
-            window_x = x - window_start[1]
-            in_window = in_rows and 0 <= window_x < window_gradient.shape[2]
             through = one - front_alpha[y, x]
             clear = one - mouth_alpha[y, x]
             pixel_weight = third * (one + face_weight * np.float32(face[y, x]))
@@ -95,8 +102,6 @@ def _accumulate(renders, gradients, targets, background, window_gradient, window
                 error = front_rgb[c, y, x] + through * behind - np.float32(image[y, x, c]) * scale
                 row += pixel_weight * abs(error)
                 slope = pixel_weight * np.sign(error)
-                if in_window:
-                    slope += window_gradient[c, window_y, window_x]
                 g_front_rgb[c, y, x] = slope
                 g_mouth_rgb[c, y, x] = slope * through
                 along_front += slope * behind

@@ -57,8 +57,11 @@ class Stage:
     """Share of all steps."""
     scale: float
     """Resolution of the pictures, as a share of the crop's."""
-    densify_every: int
-    """Steps between densifications; 0: none."""
+    densifications: int
+    """How often Gaussians are split and removed in it, at equal intervals."""
+    registered: bool = False
+    """Poses and expressions of the fitted frames are registered to the pictures before it. Not before the first stage,
+    when there is nothing yet to compare them with."""
 
 
 @dataclass(frozen=True)
@@ -93,24 +96,22 @@ class FittingConfig:
 
     steps: int = 1400
     """Optimisation steps, a frame each."""
-    stages: tuple[Stage, ...] = (Stage(0.3, 0.5, 150), Stage(0.3, 1.0, 200), Stage(0.4, 1.0, 0))
+    stages: tuple[Stage, ...] = (Stage(0.3, 0.5, 2), Stage(0.3, 1.0, 2, registered=True), Stage(0.4, 1.0, 0))
     """Coarse to fine."""
     loss: LossWeights = field(default_factory=LossWeights)
     """What is minimised."""
     rates: LearningRates = field(default_factory=LearningRates)
     """Step sizes."""
-    cap: int = 45_000
+    cap: int = 28_000
     """Most Gaussians in all branches together."""
-    growth: float = 0.1
+    growth: float = 0.2
     """Largest growth per densification."""
     body_motion: bool = True
     """Hair, neck and torso learn a motion of their own beside that of the two bones."""
     refine_poses: bool = True
     """Refine the tracked poses by the pictures in every step."""
     registration: RegistrationConfig | None = field(default_factory=RegistrationConfig)
-    """How poses and expressions are registered to the pictures between stages; None: not at all."""
-    registration_scale: float = 0.5
-    """Resolution of the pictures for it, as a share of the crop's."""
+    """How poses and expressions are registered to the pictures; None: not at all."""
 
 
 @dataclass(frozen=True)
@@ -218,13 +219,14 @@ class HeadFitter:
     def run(self) -> Iterator[FittingProgress]:
         """Takes the remaining steps."""
         while self.step < self.config.steps:
-            stage, number, first = self._stage()
-            if self._registered < number and self.config.registration is not None:
+            stage, number, first, last = self._stage()
+            if stage.registered and self._registered < number and self.config.registration is not None:
                 yield from self._register(number)
             with torch_on_one_thread():
                 loss = self._take_step(stage)
                 self.step += 1
-                if stage.densify_every and (self.step - first) % stage.densify_every == 0:
+                parts = stage.densifications + 1
+                if self.step - first in {(last - first) * part // parts for part in range(1, parts)}:
                     self._densify()
             self._loss_before = loss
             yield self._progress()
@@ -232,23 +234,22 @@ class HeadFitter:
     def _progress(self) -> FittingProgress:
         return FittingProgress(self.step, self.config.steps, self._loss_before, len(self.model))
 
-    def _stage(self) -> tuple[Stage, int, int]:
-        """The stage of the next step, its number and its first step."""
+    def _stage(self) -> tuple[Stage, int, int, int]:
+        """The stage of the next step, its number, its first step and the first one after it."""
         first = 0
-        for number, stage in enumerate(self.config.stages[:-1]):
-            last = first + round(stage.share * self.config.steps)
-            if self.step < last:
-                return stage, number, first
+        for number, stage in enumerate(self.config.stages):
+            last = min(self.config.steps, first + round(stage.share * self.config.steps))
+            if self.step < last or number == len(self.config.stages) - 1:
+                return stage, number, first, last
             first = last
-        return self.config.stages[-1], len(self.config.stages) - 1, first
+        raise AssertionError("a fit has at least one stage")
 
     def _register(self, stage: int) -> Iterator[FittingProgress]:
         """Registers all training frames to the model as it is; nothing changes before the last one is done."""
         assert self.config.registration is not None
-        side = round(self.config.registration_scale * self.model.intrinsics.resolution)
-        background = self._background_at(side)
-        registration = Registration(self.model, background, self.config.registration, self.backend)
-        states = ((*self.states.state(index), self.frames.load(index, side).image) for index in range(len(self.frames)))
+        registration = Registration(self.model, self.background, self.config.registration, self.backend)
+        side, every = self.model.intrinsics.resolution, range(len(self.frames))
+        states = ((*self.states.state(index), self.frames.load(index, side).image) for index in every)
         found = []
         for state in registration.register_all(states):
             found.append(state)
@@ -341,8 +342,9 @@ class HeadFitter:
     def _window(self, part: np.ndarray) -> tuple[slice, slice]:
         """A random window around a random point of a part of the picture."""
         rng = np.random.default_rng([self.seed, 1, self.step])
-        inside = np.argwhere(part)
-        middle = inside[rng.integers(len(inside))] if len(inside) else np.array(part.shape) // 2
+        inside = np.flatnonzero(part)
+        place = inside[rng.integers(len(inside))] if len(inside) else part.size // 2
+        middle = np.array(np.unravel_index(place, part.shape))
         side = min(self.config.loss.window, *part.shape)
         first = np.clip(middle - side // 2, 0, np.array(part.shape) - side)
         return slice(int(first[0]), int(first[0]) + side), slice(int(first[1]), int(first[1]) + side)

@@ -30,6 +30,9 @@ LEAST_NECK_SPREAD = 0.02
 """Less motion than that is noise of the tracker, and nothing to learn from."""
 LARGEST_NECK_CODE = 3.0
 """Standard deviations: where the head is turned further, the body's own motion stays as it is there."""
+_LEFT_FACTOR = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
+_LEFT_SIGN = torch.tensor([[1.0, -1, -1, -1], [1, 1, -1, 1], [1, 1, 1, -1], [1, -1, 1, 1]])
+"""Component of a quaternion, and its sign, in each entry of the matrix that multiplies by it from the left."""
 
 
 @dataclass(frozen=True)
@@ -251,9 +254,8 @@ def rotation_vector(rotation: Tensor) -> Tensor:
 def left_multiplication(rotation: Tensor) -> Tensor:
     """The matrix [4, 4] that turns quaternions (w, x, y, z) by a rotation matrix [3, 3] of less than 180 degrees."""
     w = torch.sqrt((1 + rotation.diagonal().sum()).clamp_min(1e-8)) / 2
-    axis = [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
-    x, y, z = (component / (4 * w) for component in axis)
-    return torch.stack([w, -x, -y, -z, x, w, -z, y, y, z, w, -x, z, -y, x, w]).view(4, 4)
+    axis = (rotation - rotation.T).flatten()[[7, 2, 3]] / (4 * w)
+    return torch.cat([w[None], axis])[_LEFT_FACTOR.to(w.device)] * _LEFT_SIGN.to(w)
 
 
 def empty_head_model(

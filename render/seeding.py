@@ -55,11 +55,11 @@ class ReferenceView:
 class SeedingConfig:
     """How many Gaussians a model starts with."""
 
-    face: int = 15_000
+    face: int = 5_000
     """On the face mesh."""
-    body: int = 20_000
+    body: int = 7_000
     """Hair, ears, neck and torso."""
-    mouth: int = 2_500
+    mouth: int = 1_500
     """Teeth, tongue and cavity behind the lips."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from render.fitting import FittingConfig
+from render.fitting import FittingConfig, Stage
 from render.motion import MotionFieldConfig
 from render.registration import RegistrationConfig
 from render.seeding import SeedingConfig
@@ -18,11 +18,17 @@ class Recipe:
     fitting: FittingConfig = field(default_factory=FittingConfig)
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
     motion: MotionFieldConfig = field(default_factory=MotionFieldConfig)
-    refinement: RegistrationConfig = field(default_factory=RegistrationConfig)
+    refinement: RegistrationConfig = field(default_factory=lambda: RegistrationConfig(scale=1.0))
 
 
 RECIPES: dict[Preset, Recipe] = {
     "fast": Recipe(FittingConfig(steps=600)),
     "standard": Recipe(),
-    "best": Recipe(FittingConfig(steps=6000, cap=60_000)),
+    "best": Recipe(
+        FittingConfig(
+            steps=6000,
+            cap=60_000,
+            stages=(Stage(0.3, 0.5, 4), Stage(0.3, 1.0, 6, registered=True), Stage(0.4, 1.0, 0, registered=True)),
+        )
+    ),
 }

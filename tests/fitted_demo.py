@@ -25,7 +25,7 @@ from tools.video import VideoInfo
 STEPS = 60
 CONFIG = FitConfig(preset="fast", holdout=HOLDOUT)
 RECIPE = Recipe(
-    FittingConfig(steps=STEPS, stages=(Stage(0.5, 0.5, 5), Stage(0.5, 0.5, 0)), cap=1900),
+    FittingConfig(steps=STEPS, stages=(Stage(0.5, 0.5, 1), Stage(0.5, 0.5, 0, registered=True)), cap=1900),
     SeedingConfig(face=700, body=700, mouth=100),
     MotionFieldConfig(plane_resolution=8, plane_channels=2, hidden=8),
 )

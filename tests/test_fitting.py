@@ -159,10 +159,10 @@ def test_stages_set_the_resolution_and_every_frame_comes_once_an_epoch() -> None
 
 
 def test_densification_comes_when_the_stage_says_so() -> None:
-    stages = (Stage(0.25, 0.5, 4), Stage(0.75, 1.0, 0))
+    stages = (Stage(0.5, 0.5, 3), Stage(0.5, 1.0, 0))
     job = fitter(frames(), stages=stages, cap=10_000, registration=None)
     counts = [len(tiny_head()), *(event.gaussians for event in job.run())]
-    assert [step for step in range(1, 41) if counts[step] != counts[step - 1]] == [4, 8]
+    assert [step for step in range(1, 41) if counts[step] != counts[step - 1]] == [5, 10, 15]
 
 
 def test_learning_rates_stay_and_then_fall() -> None:

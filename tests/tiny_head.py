@@ -25,7 +25,7 @@ LOWER_CODES, CODES = 2, 3
 FRAMES = 6
 CONFIG = FittingConfig(
     steps=40,
-    stages=(Stage(0.25, 0.5, 5), Stage(0.5, 1.0, 10), Stage(0.25, 1.0, 0)),
+    stages=(Stage(0.25, 0.5, 1), Stage(0.5, 1.0, 1, registered=True), Stage(0.25, 1.0, 0, registered=True)),
     loss=LossWeights(window=24),
     cap=300,
 )
