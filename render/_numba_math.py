@@ -1,6 +1,6 @@
-"""Exponential, logarithm and 3-vectors over sixteen lanes.
+"""Exponential, logarithm and small vectors over sixteen lanes.
 
-Annotations of kernel code name Numba types. A matrix is a tuple of its three rows.
+Annotations of kernel code name Numba types. A matrix is a tuple of its rows.
 """
 
 from __future__ import annotations
@@ -8,11 +8,23 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from render._numba_simd import binary_exponent, float32x16, inlined, mantissa, multiply_add, splat
+from render._numba_simd import (
+    binary_exponent,
+    float32x16,
+    inlined,
+    mantissa,
+    maximum,
+    minimum,
+    multiply_add,
+    round_down,
+    splat,
+    times_power_of_two,
+)
 
 Vector3 = types.UniTuple(float32x16, 3)
 Matrix3 = types.UniTuple(Vector3, 3)
 Quaternion = types.UniTuple(float32x16, 4)  # (w, x, y, z)
+Matrix4 = types.UniTuple(Quaternion, 4)
 
 EXPONENT_STEPS = 8
 """The argument of `exp2_scaled` is the true exponent over this: three squarings of a polynomial that is good on [-1, 0]
@@ -27,18 +39,42 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (
     np.float32(c) for c in (1.4426678, -0.7205854, 0.4735529, -0.3259003, 0.19429158, -0.07955552, 0.0155292265)
 )
 
+_LOG2_E = np.float32(1.4426950408889634)
+_LARGEST_EXPONENT = np.float32(87.0)
+"""The exponential of this, and of its negative, is a normal float."""
+
 
 @inlined
-def exp2_scaled(x: float32x16) -> float32x16:
-    """2 ** (EXPONENT_STEPS * x) for x in [-1, 0], within 2.5e-6 relative."""
+def _exp2(x: float32x16) -> float32x16:
+    """2 ** x for x in [-1, 0], within 1.5e-7 relative."""
     power = multiply_add(splat(_E5), x, splat(_E4))
     power = multiply_add(power, x, splat(_E3))
     power = multiply_add(power, x, splat(_E2))
     power = multiply_add(power, x, splat(_E1))
-    power = multiply_add(power, x, splat(_E0))
+    return multiply_add(power, x, splat(_E0))
+
+
+@inlined
+def exp2_scaled(x: float32x16) -> float32x16:
+    """2 ** (EXPONENT_STEPS * x) for x in [-1, 0], within 2.5e-6 relative."""
+    power = _exp2(x)
     power = power * power
     power = power * power
     return power * power
+
+
+@inlined
+def exp(x: float32x16) -> float32x16:
+    """e ** x within 3e-7 relative for x in [-87, 87], as at the ends beyond; NaN stays NaN."""
+    held = minimum(splat(_LARGEST_EXPONENT), maximum(splat(-_LARGEST_EXPONENT), x))
+    whole = -round_down(held * -_LOG2_E)
+    return times_power_of_two(_exp2(multiply_add(held, splat(_LOG2_E), -whole)), whole)
+
+
+@inlined
+def sigmoid(x: float32x16) -> float32x16:
+    """1 / (1 + e ** -x)."""
+    return np.float32(1.0) / (np.float32(1.0) + exp(-x))
 
 
 @inlined
@@ -110,6 +146,37 @@ def scale_columns(matrix: Matrix3, factors: Vector3) -> Matrix3:
 def multiply3(a: Vector3, b: Vector3) -> Vector3:
     """Elementwise product of two 3-vectors."""
     return (a[0] * b[0], a[1] * b[1], a[2] * b[2])
+
+
+@inlined
+def dot4(a: Quaternion, b: Quaternion) -> float32x16:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
+
+
+@inlined
+def add4(a: Quaternion, b: Quaternion) -> Quaternion:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])
+
+
+@inlined
+def scale4(a: Quaternion, factor: float32x16) -> Quaternion:
+    return (a[0] * factor, a[1] * factor, a[2] * factor, a[3] * factor)
+
+
+@inlined
+def transposed4(matrix: Matrix4) -> Matrix4:
+    a, b, c, d = matrix
+    return (
+        (a[0], b[0], c[0], d[0]),
+        (a[1], b[1], c[1], d[1]),
+        (a[2], b[2], c[2], d[2]),
+        (a[3], b[3], c[3], d[3]),
+    )
+
+
+@inlined
+def apply4(matrix: Matrix4, vector: Quaternion) -> Quaternion:
+    return (dot4(matrix[0], vector), dot4(matrix[1], vector), dot4(matrix[2], vector), dot4(matrix[3], vector))
 
 
 @inlined

@@ -247,6 +247,17 @@ def mantissa(context: Any, a: types.Type) -> _Intrinsic:
     return float32x16(a), _lower(emit)
 
 
+@intrinsic
+def times_power_of_two(context: Any, a: types.Type, exponent: types.Type) -> _Intrinsic:
+    """a * 2 ** exponent for whole exponents, where `a` and the product are normal; NaN stays NaN."""
+
+    def emit(builder: ir.IRBuilder, a: ir.Value, exponent: ir.Value) -> ir.Value:
+        steps = builder.shl(builder.fptosi(exponent, _INTS), _constant(_MANTISSA_BITS, _INTS))
+        return builder.bitcast(builder.add(builder.bitcast(a, _INTS), steps), _FLOATS)
+
+    return float32x16(a, exponent), _lower(emit)
+
+
 # --- reductions and memory -------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from render.cameras import Camera
 from render.gaussians import Gaussians
 from render.motion import MotionField, MotionFieldConfig, PositionTerms
-from render.rasterize import Backend, RenderOutput, rasterize
+from render.rasterize import Backend, RenderOutput, choose_backend, rasterize
 from render.side_by_side import Part, side_by_side
 
 PER_GAUSSIAN = ("means", "quats", "log_scales", "opacity_logits", "color_logits", "skinning_logits")
@@ -96,7 +96,7 @@ class Branch(nn.Module):
         self.color_logits = nn.Parameter(start.color_logits.clone())
         self.skinning_logits = nn.Parameter(start.skinning_logits.clone())
         self.field = field
-        self._keeps_order = keeps_order
+        self.keeps_order = keeps_order
         self._baked: PositionTerms | None = None
 
     def __len__(self) -> int:
@@ -117,7 +117,17 @@ class Branch(nn.Module):
 
     def pose(self, bones: BonePose, code: Tensor) -> Gaussians:
         """Gaussians in camera space for one expression code [C] and one pose of the bones."""
-        deltas = self.field(self._baked or self._position_terms(), code)
+        terms = self._baked or self._position_terms()
+        float32 = self.means.dtype == bones.head_rotation.dtype == torch.float32
+        if float32 and choose_backend(self.means.device).name == "numba":
+            from render._fused_pose import fused_pose
+
+            return fused_pose(self, terms, bones, code)
+        return self.reference_pose(terms, bones, code)
+
+    def reference_pose(self, terms: PositionTerms, bones: BonePose, code: Tensor) -> Gaussians:
+        """`pose` in plain torch: what the fused pass is tested against, and what runs on a GPU or in float64."""
+        deltas = self.field(terms, code)
         means = self.means + deltas.means
         quats, log_scales, color_logits = (
             canonical if change is None else canonical + change
@@ -129,7 +139,7 @@ class Branch(nn.Module):
         )
         torso = torch.sigmoid(self.skinning_logits)[:, None]
         head_means = means @ bones.head_rotation.T + bones.head_translation
-        if self._keeps_order:
+        if self.keeps_order:
             depth = bones.head_translation[2] + self.means[:, 2:]
             head_means = head_means * (depth / head_means[:, 2:])
         torso_means = means @ bones.torso_rotation.T + bones.torso_translation

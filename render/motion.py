@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from render.planes import TriPlane
 
-_UNITS = {"means": (3, 0.05), "quats": (4, 0.2), "log_scales": (3, 0.3), "color_logits": (3, 0.5)}
+UNITS = {"means": (3, 0.05), "quats": (4, 0.2), "log_scales": (3, 0.3), "color_logits": (3, 0.5)}
 """Columns of the network's output, and what one unit of output is; 0.05 head units is about how far a lip moves."""
 
 
@@ -77,7 +77,7 @@ class MotionField(nn.Module):
     ) -> None:
         super().__init__()
         codes = basis.shape[2]
-        self._units = {name: _UNITS[name] for name in (("means",) if rigid else _UNITS)}
+        self._units = {name: UNITS[name] for name in (("means",) if rigid else UNITS)}
         self.register_buffer("basis", basis.clone())
         self.register_buffer("reach", reach.clone())
         self.register_buffer("mobility", torch.ones(len(basis)) if mobility is None else mobility.clone())
@@ -96,14 +96,21 @@ class MotionField(nn.Module):
         anywhere = self.reach.amax(1, keepdim=True)
         return PositionTerms(self.position_layer(features), attention, anywhere, anywhere * self.mobility[:, None])
 
+    def mesh_motion(self, code: Tensor) -> Tensor:
+        """Displacement [N, 3] of the tracked mesh for one code [C], head units."""
+        return self.basis @ code
+
+    def outputs(self, terms: PositionTerms, code: Tensor) -> Tensor:
+        """What the network says for one code [C]: the columns of `UNITS` [N, 3 or 13], in those units."""
+        # The code scales the weights, which are fewer than the attentions.
+        hidden = torch.addmm(terms.hidden, terms.attention, (self.code_layer.weight * code).T).relu_()
+        return self.output_layer(hidden)
+
     def forward(self, terms: PositionTerms, code: Tensor) -> GaussianDeltas:
         """Deltas for one code [C]."""
-        linear = self.basis @ code
-        hidden = torch.relu(terms.hidden + self.code_layer(terms.attention * code))
-        outputs = self.output_layer(hidden)
-        parts = outputs.split([columns for columns, _ in self._units.values()], 1)
+        parts = self.outputs(terms, code).split([columns for columns, _ in self._units.values()], 1)
         learned = {
             name: part * (unit * (terms.anywhere if name == "color_logits" else terms.moving))
             for (name, (_, unit)), part in zip(self._units.items(), parts, strict=True)
         }
-        return GaussianDeltas(linear + learned.pop("means"), **learned)
+        return GaussianDeltas(self.mesh_motion(code) + learned.pop("means"), **learned)
