@@ -93,7 +93,7 @@ class SpeechEncoder(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
         self.embedding = nn.Linear(channels, embedding_size)
         self.embedding_norm = nn.LayerNorm(embedding_size)
-        self.phone_anchors = nn.Parameter(0.1 * torch.randn(len(PHONES), embedding_size))
+        self.phone_anchors = nn.Parameter(torch.empty(len(PHONES), embedding_size).uniform_(-0.17, 0.17))
         self.phone_log_scale = nn.Parameter(torch.tensor(2.5))
         self.viseme_head = nn.Linear(embedding_size, len(VISEMES))
         self.articulation_head = nn.Linear(embedding_size, len(ARTICULATORS))

@@ -26,7 +26,8 @@ class TriPlane(nn.Module):
     def __init__(self, resolution: int, channels: int, extent: float) -> None:
         super().__init__()
         self.register_buffer("extent", torch.tensor(extent))
-        self.planes = nn.Parameter(0.1 * torch.randn(3, channels, resolution, resolution))
+        # Not normal: for tensors without memory, in which a file is checked, torch would first load its compiler.
+        self.planes = nn.Parameter(torch.empty(3, channels, resolution, resolution).uniform_(-0.17, 0.17))
 
     @property
     def size(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from render.cameras import Camera
 from render.head_model import BonePose, HeadModel, fuse
 from render.losses import LUMA
 from render.pipelining import mapped
@@ -33,15 +35,13 @@ _SMALLEST_OPACITY = 0.3
 class RegistrationConfig:
     """How a frame is registered. The deviations are how far tracking is expected to be off."""
 
-    scale: float = 0.5
-    """Resolution of the pictures, as a share of the crop's."""
-    rounds: int = 4
-    """Most Gauss-Newton steps."""
+    scales: tuple[float, ...] = (0.5, 0.5, 0.5, 0.5)
+    """Resolution of the pictures in each Gauss-Newton step, as a share of the crop's."""
     overshoot: float = 1.4
     """Steps are longer by this factor: Gauss-Newton's own leave half of the way, for what a Gaussian hides or uncovers
     when it moves is in no derivative. Four such steps end as near to where forty lead as six plain ones."""
     settled: float = 0.03
-    """A step that changes no unknown by more than this share of its expected deviation is the last."""
+    """A step that changes no unknown by more than this share of its expected deviation is the last of its scale."""
     points: int = 12_000
     """Gaussians that vote."""
     fine_blur: float = 1 / 512
@@ -64,6 +64,20 @@ class RegistrationConfig:
     """Standard deviations of the expression code."""
 
 
+@dataclass(frozen=True)
+class _View:
+    """What a model is compared with at one resolution."""
+
+    camera: Camera
+    background: Tensor  # [3, H, W]
+
+
+def _view(model: HeadModel, background: Tensor, scale: float) -> _View:
+    side = round(scale * background.shape[-1])
+    smaller = functional.interpolate(background[None], (side, side), mode="area")[0]
+    return _View(model.intrinsics.camera(side, background.device), smaller)
+
+
 class Registration:
     """Registers pictures of one person to a model that does not change meanwhile.
 
@@ -75,9 +89,7 @@ class Registration:
         self, model: HeadModel, background: Tensor, config: RegistrationConfig, backend: Backend = "auto"
     ) -> None:
         self._model, self._config, self._backend = model, config, backend
-        self._side = round(config.scale * background.shape[-1])
-        self._background = functional.interpolate(background[None], (self._side, self._side), mode="area")[0]
-        self._camera = model.intrinsics.camera(self._side, background.device)
+        self._views = {scale: _view(model, background, scale) for scale in config.scales}
         front = (model.face, model.body)
         opaque = torch.cat([torch.sigmoid(branch.opacity_logits.detach()) for branch in front]) > _SMALLEST_OPACITY
         chosen = torch.nonzero(opaque)[:, 0]
@@ -95,13 +107,16 @@ class Registration:
     def register(self, pose: BonePose, code: Tensor, picture: np.ndarray) -> tuple[BonePose, Tensor]:
         """Pose and code [C] near the given ones that explain the picture best, uint8 [R, R, 3] RGB."""
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        wanted = self._band(cv2.resize(grey, (self._side, self._side), interpolation=cv2.INTER_AREA).astype(np.float32))
         change = torch.zeros_like(self._precision)
-        for _ in range(self._config.rounds):
-            step = self._config.overshoot * self._step(*_moved(pose, code, change), change, wanted)
-            change = change + step
-            if (step.abs() * self._precision.sqrt()).max() < self._config.settled:
-                break
+        for scale, rounds in groupby(self._config.scales):
+            view = self._views[scale]
+            smaller = cv2.resize(grey, (view.camera.width, view.camera.height), interpolation=cv2.INTER_AREA)
+            wanted = self._band(smaller.astype(np.float32))
+            for _ in rounds:
+                step = self._config.overshoot * self._step(view, *_moved(pose, code, change), change, wanted)
+                change = change + step
+                if (step.abs() * self._precision.sqrt()).max() < self._config.settled:
+                    break
         return _moved(pose, code, change)
 
     def register_all(self, frames: Iterator[tuple[BonePose, Tensor, np.ndarray]]) -> Iterator[tuple[BonePose, Tensor]]:
@@ -112,21 +127,21 @@ class Registration:
         finally:
             self._model.unbake()
 
-    def _step(self, pose: BonePose, code: Tensor, change: Tensor, wanted: np.ndarray) -> Tensor:
+    def _step(self, view: _View, pose: BonePose, code: Tensor, change: Tensor, wanted: np.ndarray) -> Tensor:
         front, mouth = self._model.posed(pose, code)
-        person = fuse(*(rasterize(part, self._camera, self._backend) for part in (front, mouth)))
+        person = fuse(*(rasterize(part, view.camera, self._backend) for part in (front, mouth)))
         luma = torch.tensor(LUMA, device=front.means.device)[:, None, None]
-        seen = self._band(255 * (person.over(self._background) * luma).sum(0).cpu().numpy())
+        seen = self._band(255 * (person.over(view.background) * luma).sum(0).cpu().numpy())
         mean = (seen + wanted) / 2
         slopes = (cv2.Sobel(mean, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
         maps = np.stack([seen - wanted, *slopes])
         means = front.means[self._points]
         inverse_depth = 1 / means[:, 2:]
         slope = means[:, :2] * inverse_depth
-        place = self._camera.fx * slope / (self._camera.width / 2)  # -1 to 1 over the picture
+        place = view.camera.fx * slope / (view.camera.width / 2)  # -1 to 1 over the picture
         samples = functional.grid_sample(torch.from_numpy(maps).to(means)[None], place[None, None], align_corners=False)
         difference, gradient = samples[0, 0, 0], samples[0, 1:, 0].T
-        along = self._camera.fx * inverse_depth * gradient
+        along = view.camera.fx * inverse_depth * gradient
         # How the grey level at a point's pixel changes when the point moves in space.
         covector = torch.cat([along, -(along * slope).sum(1, keepdim=True)], 1)
         head, torso = (1 - self._torso) * covector, self._torso * covector

@@ -200,5 +200,6 @@ def test_the_head_starts_alike_whatever_ran_before() -> None:
     with quick_fit():
         for seed in (1, 2):
             torch.manual_seed(seed)
-            states.append(talkinghead.fit._start_fit(demo_track(), training, CONFIG).to_tensors())
+            fitter = talkinghead.fit._start_fit(demo_track(), training, CONFIG, torch.device("cpu"))
+            states.append(fitter.to_tensors())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())

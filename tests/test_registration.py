@@ -16,7 +16,7 @@ from render.head_model import BonePose, HeadModel, small_rotation
 from render.registration import Registration, RegistrationConfig
 
 BEHIND = torch.from_numpy(background()).permute(2, 0, 1).float() / 255
-CONFIG = RegistrationConfig(scale=1.0, rounds=8, coarse_blur=6 / 64, head_turn=0.1, head_shift=0.1, code=2.0)
+CONFIG = RegistrationConfig(scales=(1.0,) * 8, coarse_blur=6 / 64, head_turn=0.1, head_shift=0.1, code=2.0)
 """For pictures of 64 px, in which a wrong pose is a smaller share of the picture's pixels."""
 RIGID = {"head_turn": 1e-6, "head_shift": 1e-6, "torso_turn": 1e-6, "torso_shift": 1e-6}
 pictures = cache(rendered_frames)
@@ -74,7 +74,7 @@ def test_what_is_right_stays() -> None:
 
 
 def test_the_expected_deviations_bind() -> None:
-    stiff = RegistrationConfig(scale=1.0, code=1e-6, **RIGID)
+    stiff = RegistrationConfig(scales=(1.0,) * 4, code=1e-6, **RIGID)
     wrong = nudged(bones(2), 0.02, 0.03)
     found, code = registered(wrong, true_code(2), 2, stiff)
     for name, tensor in vars(wrong).items():
