@@ -28,20 +28,22 @@ def why_gsplat_is_unusable() -> str | None:
             f"gsplat {found} may blend differently from the {GSPLAT_VERSION} that the other back ends follow; {install}"
         )
     if not torch.cuda.is_available():
-        return (
-            "torch sees no CUDA device; use the numba back end, or install an NVIDIA driver and torch for CUDA"
-        )
+        return "torch sees no CUDA device; install an NVIDIA driver, and torch for its CUDA version"
     from torch.utils.cpp_extension import CUDA_HOME  # warns when it is imported without a GPU
 
-    if find_spec("gsplat.csrc") is None and CUDA_HOME is None and shutil.which("nvcc") is None:
+    if find_spec("gsplat.csrc") is not None:
+        return None
+    if CUDA_HOME is None and shutil.which("nvcc") is None:
         return "gsplat compiles its kernels at first use and nvcc is missing; install the CUDA toolkit that torch names"
+    if shutil.which("ninja") is None:  # needed to load them, too
+        return "gsplat loads its kernels with ninja, which is not on the PATH; activate the environment that it is in"
     return None
 
 
 def rasterize_gsplat(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
     """Premultiplied rgb [3, H, W] and alpha [H, W]; see `render.rasterize.rasterize` for the meaning.
 
-    The first call on a machine may compile gsplat's kernels, which takes minutes.
+    The first call on a machine may compile gsplat's kernels, which takes minutes; see `render.gsplat_kernels`.
 
     Raises:
         ValueError: tensors that are not float32.

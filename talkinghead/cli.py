@@ -95,8 +95,8 @@ class Evaluate:
 
         if self.json is not None:
             check_new_file(self.json, self.overwrite, [self.target])
-        # A backend also renders an avatar; everything else is about fitting.
-        if self.target.is_dir() and replace(self.evaluate.fit, backend="auto") != EvaluateConfig().fit:
+        # A device also renders an avatar; everything else is about fitting.
+        if self.target.is_dir() and replace(self.evaluate.fit, device="auto") != EvaluateConfig().fit:
             raise UserError(f"{self.target} is an avatar, so nothing is fitted: leave the options of the fit away")
         from talkinghead.evaluate import evaluate
 

@@ -10,6 +10,7 @@ from typing import Literal
 from tools.errors import UserError
 
 Preset = Literal["fast", "standard", "best"]
+Device = Literal["auto", "cuda", "cpu"]
 Backend = Literal["auto", "torch", "numba", "gsplat"]
 LandmarkBackend = Literal["mediapipe", "face-alignment"]
 FeatureLayout = Literal["talkinggaussian", "er-nerf", "synctalk"]
@@ -46,8 +47,9 @@ class FitConfig:
     """What the lips are driven by. default comes with the package; se4lip and pase adapt it to this person's lips.
     logmel, mfcc, hubert, hubert-large, wav2vec2, whisper and deepspeech are for comparison (`talkinghead doctor` says
     what they need), and so is a FILE.safetensors of `talkinghead train-encoder`."""
-    backend: Backend = "auto"
-    """Rasterizer: auto takes the fastest that runs here (see `talkinghead doctor`)."""
+    device: Device = "auto"
+    """Where the work is done: auto takes the GPU if there is one that can do it (see `talkinghead doctor`), else the
+    processor; cuda, only the GPU; cpu, only the processor."""
     restart: bool = False
     """Begin anew: use neither the tracking nor the unfinished fit that an earlier run left beside the avatar."""
 
@@ -82,8 +84,9 @@ class SpeakConfig:
     """How wide the mouth moves: 0 (it stays closed) to 2."""
     seed: int = 0
     """Natural blinks and idle motion follow from it: the same seed moves alike."""
-    backend: Backend = "auto"
-    """Rasterizer: auto takes the fastest that runs here (see `talkinghead doctor`)."""
+    device: Device = "auto"
+    """Where the work is done: auto takes the GPU if there is one that can do it (see `talkinghead doctor`), else the
+    processor; cuda, only the GPU; cpu, only the processor."""
     codec: Literal["libx264", "libx265"] = "libx264"
     """Video encoder of MP4: H.264 plays everywhere, H.265 is smaller."""
     crf: int = 16

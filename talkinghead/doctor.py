@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from encoders.acoustic.catalogue import ACOUSTIC_FEATURES
 from encoders.bundle import DEFAULT_BUNDLE
 from render.rasterize import available_backends
+from talkinghead.devices import device_for
+from talkinghead.errors import DeviceUnavailableError
 from tools.errors import FfmpegMissingError
 from tools.ffmpeg_process import ffmpeg_executable
 
@@ -63,6 +65,7 @@ def diagnose() -> tuple[Finding, ...]:
         _memory(),
         _cuda_device(),
         *_rasterizers(),
+        _gpu_work(),
         _kernel_compiler(),
         _opencv(),
         _ffmpeg(),
@@ -125,6 +128,16 @@ def _rasterizers() -> Iterator[Finding]:
     for backend in available_backends():
         remedy = "" if backend.usable else "follow the reason; another rasterizer is used meanwhile"
         yield Finding(f"rasterizer {backend.name}", backend.usable, backend.reason, remedy, optional=True)
+
+
+def _gpu_work() -> Finding:
+    """Whether `--device cuda` would be taken."""
+    try:
+        device_for("cuda")
+    except DeviceUnavailableError as error:
+        return Finding("--device cuda", False, str(error), "--device auto works on the processor", optional=True)
+    detail = "fit, speak and evaluate work on the GPU; the first of them compiles its kernels, for about eight minutes"
+    return Finding("--device cuda", True, detail, optional=True)
 
 
 def _kernel_compiler() -> Finding:

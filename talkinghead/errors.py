@@ -38,6 +38,10 @@ class SpeechFeatureError(UserError):
     """An avatar's speech feature cannot be computed here as it was when the avatar was fitted."""
 
 
+class DeviceUnavailableError(UserError):
+    """The GPU is asked for, and this machine has none that the rasterizer runs on."""
+
+
 class PoseFileError(UserError):
     """A table of head poses that cannot be read, or whose rows are not poses."""
 

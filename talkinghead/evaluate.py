@@ -21,7 +21,8 @@ import numpy as np
 from encoders.embedding import feature_track
 from talkinghead.avatar import Avatar, load_avatar, speech_feature_of
 from talkinghead.compositing import composite
-from talkinghead.config import Backend, EvaluateConfig
+from talkinghead.config import Device, EvaluateConfig
+from talkinghead.devices import ready_device
 from talkinghead.errors import NothingHeldOutError
 from talkinghead.fit import fit
 from talkinghead.lip_fit import clip_features
@@ -153,17 +154,19 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
     Raises:
         NothingHeldOutError: the avatar was fitted to the whole clip.
         UserError: see `fit` and `load_avatar`.
+        render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
+    yield from ready_device(config.fit.device)
     if target.is_dir():
         yield from fetch_weights(speech_feature_of(target))
-        return (yield from _measure(load_avatar(target), config.fit.backend))
+        return (yield from _measure(load_avatar(target), config.fit.device))
     with tempfile.TemporaryDirectory(prefix="talkinghead-evaluate-") as folder:
         output = Path(folder) / "held-out.avatar"
         yield from fit(target, output, config.fit)
-        return (yield from _measure(load_avatar(output), config.fit.backend))
+        return (yield from _measure(load_avatar(output), config.fit.device))
 
 
-def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Evaluation]:
+def _measure(avatar: Avatar, device: Device) -> Generator[Progress, None, Evaluation]:
     facts = avatar.manifest
     held_out = np.arange(facts.fitted_frames, facts.frame_count)
     held_out = held_out[avatar.tracks.found[held_out]]
@@ -174,7 +177,7 @@ def _measure(avatar: Avatar, backend: Backend) -> Generator[Progress, None, Eval
         )
     info = avatar.source_video()
     drives = _drives(avatar, info, held_out)
-    renderer = AvatarRenderer(avatar, backend)
+    renderer = AvatarRenderer(avatar, device)
     lips = TOPOLOGIES[facts.topology].lips
     whole = CropBox(0, 0, facts.crop.resolution, facts.crop.resolution)
     first, wanted = int(held_out[0]), {int(number): place for place, number in enumerate(held_out)}

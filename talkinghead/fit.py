@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -27,13 +28,13 @@ from render.seeding import FaceMesh, ReferenceView, paint, seed_head_model
 from talkinghead import __version__
 from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
 from talkinghead.config import FitConfig
+from talkinghead.devices import ready_device
 from talkinghead.lip_fit import delay_findings, fit_lips
 from talkinghead.manifest import FileRecord
 from talkinghead.outputs import work_folder
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress, relayed
 from talkinghead.refinement import motion_targets, refine_track
-from talkinghead.renderer import device_for
 from talkinghead.report import write_report
 from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_manifest, weights_sha256
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
@@ -50,7 +51,8 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
     """Makes an avatar; the events tell how far it is.
 
     Raises:
-        UserError: the video cannot become an avatar, or the output cannot be written.
+        UserError: the video cannot become an avatar, the output cannot be written, or there is no such device.
+        render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
     info = probe(video)
     if not info.has_audio:
@@ -69,10 +71,11 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
 def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterator[Progress]:
     yield from fetch_weights(config.speech)
     embedding = load_embedding(config.speech)  # what is missing or damaged is told before the work
+    device = yield from ready_device(config.device)
     source_sha256 = FileRecord.of(info.path).sha256
     clip = yield from _track(info, config, source_sha256, work)
     frames = yield from load_training_frames(info, clip, work)
-    fitter = _start_fit(clip, frames, config)
+    fitter = _start_fit(clip, frames, config, device)
     yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
     clip = yield from refine_track(info, clip, fitter, frames.indices, RECIPES[config.preset].refinement)
     fitter.model.cpu()
@@ -87,7 +90,7 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
         tracks=_source_tracks(clip),
         background=clip.background,
     )
-    report = write_report(avatar, frames, work)
+    report = write_report(avatar, frames, work, config.device)
     save_avatar(avatar, info.path, output, extras=(report,))
     (work / "fit.safetensors").unlink(missing_ok=True)
     report.unlink()
@@ -115,7 +118,7 @@ def _track(
     return clip
 
 
-def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> HeadFitter:
+def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig, device: torch.device) -> HeadFitter:
     recipe: Recipe = RECIPES[config.preset]
     topology = clip.topology
     mesh = FaceMesh(
@@ -140,8 +143,7 @@ def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig) -> 
     starts = (branch.means.detach().numpy() for branch in (model.face, model.body, model.mouth))
     paint(model, *(mean_colors(frames, points) for points in starts))
     targets = motion_targets(clip, frames.indices)
-    device = device_for(config.backend)
-    return HeadFitter(model, targets, frames, clip.background, recipe.fitting, config.seed, config.backend, device)
+    return HeadFitter(model, targets, frames, clip.background, recipe.fitting, config.seed, device=device)
 
 
 def _fit_key(source_sha256: str, config: FitConfig) -> str:

@@ -41,7 +41,7 @@ def refine_track(
         fitted: [N] numbers of the frames that the model was fitted to, in the order of the fitter's states: they start
             from there, all others from what was tracked.
     """
-    registration = Registration(fitter.model, fitter.background, config, fitter.backend)
+    registration = Registration(fitter.model, fitter.background, config)
     tracked = FrameStates(motion_targets(clip, np.arange(len(clip)))).to(fitter.device)
     found = [tracked.state(number) for number in range(len(clip))]
     for place, number in enumerate(fitted):

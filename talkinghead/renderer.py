@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from render.head_model import BonePose
-from render.rasterize import Backend, RenderOutput, available_backends
+from render.rasterize import RenderOutput
 from talkinghead.avatar import Avatar
 from talkinghead.compositing import BlendRegion, composite
+from talkinghead.config import Device
+from talkinghead.devices import device_for
 from talkinghead.head_motion import source_pose
 
 Window = tuple[slice, slice]
@@ -29,21 +31,20 @@ class AvatarRenderer:
     source frame `in_place` replaces.
 
     Args:
-        backend: rasterizer; "auto" takes the GPU if gsplat can run on it, else the processor.
+        device: "auto" takes the GPU if gsplat can run on it, else the processor.
         with_eyes: the region holds eyes and brows too.
 
     Raises:
-        render.rasterize.BackendUnavailableError: on the first frame, if `backend` names one that cannot run here.
+        DeviceUnavailableError: see `talkinghead.devices.device_for`.
     """
 
-    def __init__(self, avatar: Avatar, backend: Backend = "auto", with_eyes: bool = False) -> None:
+    def __init__(self, avatar: Avatar, device: Device = "auto", with_eyes: bool = False) -> None:
         self._tracks = avatar.tracks
         self._crop = avatar.manifest.crop
         self._side = self._crop.resolution
         self._whole: Window = (slice(0, self._side), slice(0, self._side))
         self.region = BlendRegion(avatar, with_eyes)
-        self._backend = backend
-        self._device = device_for(backend)
+        self._device = device_for(device)
         self._model = copy.deepcopy(avatar.model).to(self._device).requires_grad_(False)
         self._model.bake()
         self._camera = self._model.intrinsics.camera(device=self._device)
@@ -110,7 +111,7 @@ class AvatarRenderer:
             height=rows.stop - rows.start,
         )
         bones = BonePose(*(getattr(pose, bone.name).to(self._device) for bone in fields(BonePose)))
-        return self._model.render(bones, self._tensor(code), camera, self._backend)
+        return self._model.render(bones, self._tensor(code), camera)
 
     def _code(self, frame: int, lower: np.ndarray, upper: np.ndarray | None) -> np.ndarray:
         return np.concatenate([lower, self._tracks.upper[frame] if upper is None else upper])
@@ -131,9 +132,3 @@ def _window_around(mask: np.ndarray) -> Window:
     rows = slice(max(0, top - WINDOW_MARGIN), min(mask.shape[0], top + height + WINDOW_MARGIN))
     columns = slice(max(0, left - WINDOW_MARGIN), min(mask.shape[1], left + width + WINDOW_MARGIN))
     return rows, columns
-
-
-def device_for(backend: Backend) -> torch.device:
-    """Where to keep the tensors for a back end: on the GPU if gsplat can run there and is not ruled out."""
-    gsplat = next(status for status in available_backends() if status.name == "gsplat")
-    return torch.device("cuda" if backend in ("auto", "gsplat") and gsplat.usable else "cpu")

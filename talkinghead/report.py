@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from talkinghead.avatar import Avatar
+from talkinghead.config import Device
 from talkinghead.renderer import AvatarRenderer
 from talkinghead.training_frames import TrainingFrames
 
@@ -39,9 +40,9 @@ def contact_sheet(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return np.vstack(rows)
 
 
-def write_report(avatar: Avatar, frames: TrainingFrames, folder: Path) -> Path:
+def write_report(avatar: Avatar, frames: TrainingFrames, folder: Path, device: Device = "auto") -> Path:
     """Writes report.html into a folder and returns its path."""
-    renderer = AvatarRenderer(avatar)
+    renderer = AvatarRenderer(avatar, device)
     places = np.linspace(0, len(frames) - 1, min(SAMPLES, len(frames))).astype(int)
     pairs = [
         (frames.images[place], renderer.free(int(frames.indices[place]), avatar.tracks.lower[frames.indices[place]]))

@@ -20,6 +20,7 @@ from talkinghead.acting import Actor, Performance
 from talkinghead.avatar import Avatar
 from talkinghead.backgrounds import background_picture, over, straight_alpha
 from talkinghead.config import ALPHA, SpeakConfig
+from talkinghead.devices import ready_device
 from talkinghead.outputs import check_video_name
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer
@@ -64,9 +65,9 @@ def speak(
 
     Raises:
         AudioTooShortError: the audio lasts less than half a frame.
-        UserError: other subclasses, about the audio, the avatar's footage, the background, the poses and the output
-            (see `tools.errors` and `talkinghead.errors`).
-        render.rasterize.BackendUnavailableError: the rasterizer asked for cannot run here.
+        UserError: other subclasses, about the audio, the avatar's footage, the background, the poses, the device
+            and the output (see `tools.errors` and `talkinghead.errors`).
+        render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
     config = config or SpeakConfig()
     check_video_name(output, config.background == ALPHA)
@@ -77,6 +78,7 @@ def speak(
         raise AudioTooShortError(
             f"{audio} lasts {float(sound.duration_s):.3f} s, less than half a frame: give longer speech"
         )
+    yield from ready_device(config.device)
     source = avatar.source_video()
     output_file = _writer(avatar, source, audio, output, config)
     actor = Actor(avatar, config, frames)
@@ -110,7 +112,7 @@ def free_side(avatar: Avatar) -> int:
 
 def _in_place(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.ndarray]:
     """How frames become pictures, uint8 [H, W, 3], in the footage."""
-    renderer = AvatarRenderer(avatar, config.backend, with_eyes=config.changes_upper_face)
+    renderer = AvatarRenderer(avatar, config.device, with_eyes=config.changes_upper_face)
 
     def show(driven: _DrivenFrame) -> np.ndarray:
         done = driven.performance
@@ -123,7 +125,7 @@ def _free(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.nd
     """How frames become pictures over a background, uint8 [S, S, 3], or with straight alpha, [S, S, 4]."""
     side = free_side(avatar)
     background = background_picture(config.background, avatar.background, side)
-    renderer = AvatarRenderer(avatar, config.backend)
+    renderer = AvatarRenderer(avatar, config.device)
 
     def show(driven: _DrivenFrame) -> np.ndarray:
         done = driven.performance

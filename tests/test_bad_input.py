@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT
 from media_samples import write_clip, write_sound
 from tiny_avatar import save_tiny_avatar
@@ -188,12 +187,16 @@ def test_one_line_and_exit_code_2(command: str, inputs: Path, capfd: pytest.Capt
     assert snapshot(inputs) == before
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a CUDA device lacks no rasterizer")
-def test_a_rasterizer_that_is_missing(inputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["speak {}/tiny.avatar {}/speech.wav -o {}/new.mp4", "evaluate {}/tiny.avatar"])
+def test_a_gpu_that_is_missing(
+    command: str, inputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("render.rasterize.why_gsplat_is_unusable", lambda: "torch sees no CUDA device; install one")
     before = snapshot(inputs)
-    paths = [str(inputs / name) for name in ("tiny.avatar", "speech.wav")]
-    assert main(["speak", *paths, "-o", str(inputs / "new.mp4"), "--backend", "gsplat"]) == 2
-    assert "the gsplat rasterizer cannot run here" in capfd.readouterr().err
+    arguments = [argument.replace("{}", str(inputs)) for argument in command.split()]
+    assert main([*arguments, "--device", "cuda"]) == 2
+    complaint = "--device cuda cannot work here: torch sees no CUDA device; install one; or use --device cpu"
+    assert capfd.readouterr().err == f"talkinghead: {complaint}\n"
     assert snapshot(inputs) == before
 
 

@@ -127,14 +127,14 @@ def test_a_video_is_fitted_with_a_held_out_part_first(monkeypatch: pytest.Monkey
         (output.parent / "tiny.avatar").rename(output)
         yield Progress("fitting", 1, 1)
 
-    def measure(avatar: Avatar, backend: str) -> Generator[Progress, None, Evaluation]:
-        assert avatar.path == made[0] and backend == "torch"
+    def measure(avatar: Avatar, device: str) -> Generator[Progress, None, Evaluation]:
+        assert avatar.path == made[0] and device == "cpu"
         yield Progress("measuring", 1, 1)
         return Evaluation({}, {})
 
     monkeypatch.setattr(talkinghead.evaluate, "fit", fit)
     monkeypatch.setattr(talkinghead.evaluate, "_measure", measure)
-    config = EvaluateConfig(replace(EvaluateConfig().fit, backend="torch"))
+    config = EvaluateConfig(replace(EvaluateConfig().fit, device="cpu"))
     stages = [event.stage for event in evaluate(demo_clip().path, config)]
     assert stages == ["fitting", "measuring"]
     assert not made[0].parent.exists()

@@ -62,7 +62,7 @@ def refined(monkeypatch: pytest.MonkeyPatch) -> tuple[TrackedClip, TrackedClip, 
     states = FrameStates(motion_targets(clip, FITTED))
     states.codes += CORRECTION
     fitter = SimpleNamespace(
-        model=None, background=None, backend="auto", device=torch.device("cpu"), states=states
+        model=None, background=None, device=torch.device("cpu"), states=states
     )
     job = refine_track(demo_clip(), clip, fitter, FITTED, RegistrationConfig())
     try:
