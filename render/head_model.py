@@ -90,7 +90,7 @@ class Branch(nn.Module):
         super().__init__()
         count = len(start.means)
         self.means = nn.Parameter(start.means.clone())
-        self.quats = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1))
+        self.quats = nn.Parameter(functional.pad(torch.ones(count, 1), (0, 3)))  # no rotation
         self.log_scales = nn.Parameter(start.log_scales.clone())
         self.opacity_logits = nn.Parameter(torch.zeros(count))
         self.color_logits = nn.Parameter(start.color_logits.clone())
