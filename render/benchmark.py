@@ -115,9 +115,9 @@ def _measure(gaussians: Gaussians, camera: Camera, config: BenchmarkConfig) -> B
         output = rasterize(gaussians, camera, backend)
         return torch.autograd.grad((output.rgb, output.alpha), leaves, (gradient[:3], gradient[3]))
 
-    times = {task: _median_ms(lambda t=task: t(config.backend), config.repeats) for task in (forward, forward_backward)}
+    times = {task: median_ms(lambda t=task: t(config.backend), config.repeats) for task in (forward, forward_backward)}
     # The reference compiles nothing, and is too slow to run once in vain.
-    reference = {task: _median_ms(lambda t=task: t("torch"), config.reference_repeats, 0) for task in times}
+    reference = {task: median_ms(lambda t=task: t("torch"), config.reference_repeats, 0) for task in times}
     return BenchmarkRow(
         gaussians=len(gaussians),
         size=camera.width,
@@ -129,7 +129,8 @@ def _measure(gaussians: Gaussians, camera: Camera, config: BenchmarkConfig) -> B
     )
 
 
-def _median_ms(task: Callable[[], object], repeats: int, warm_up: int = 1) -> float:
+def median_ms(task: Callable[[], object], repeats: int, warm_up: int = 1) -> float:
+    """Median of the wall times of calls, the GPU's work included, after some that are not counted."""
     times = []
     for _ in range(warm_up + repeats):
         start = time.perf_counter()

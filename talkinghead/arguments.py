@@ -12,6 +12,7 @@ OptionalOutput = Annotated[Path | None, tyro.conf.arg(aliases=("-o",), metavar="
 JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 Video = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO")]
 AvatarFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AVATAR")]
+OptionalAvatar = Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="AVATAR")]
 Audio = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AUDIO")]
 VideoOrAvatar = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO_OR_AVATAR")]
 OptionalVideos = Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="VIDEOS")]

@@ -1,4 +1,4 @@
-"""The `talkinghead` command. Only the commands, here and in `encoder_commands`, print.
+"""The `talkinghead` command. Only the commands, here, in `bench_command` and in `encoder_commands`, print.
 
 Results go to standard output; progress bars, notes and errors to standard error. Exit codes: 0 done, 2 something that
 the user can mend (one line says what), 130 stopped with Ctrl-C. What loads slowly is imported by the command that needs
@@ -7,12 +7,11 @@ it.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,10 +28,11 @@ from talkinghead.arguments import (
     VideoOrAvatar,
     check_sound,
 )
-from talkinghead.config import ALPHA, Backend, EvaluateConfig, FitConfig, SpeakConfig
+from talkinghead.bench_command import Bench
+from talkinghead.config import ALPHA, EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
 from talkinghead.progress import Progress
-from talkinghead.terminal import Result, complain, print_table, show, write_text
+from talkinghead.terminal import complain, print_table, show, write_text
 from tools.errors import UserError
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
@@ -156,32 +156,6 @@ class Doctor:
             raise UserError(f"this machine cannot do the job yet: see {', '.join(missing)} above")
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Measure the rasterizer on this machine against its torch reference."""
-
-    backend: Backend = "auto"
-    """Rasterizer to measure."""
-    json: JsonFile = None
-    """Also write the figures to this file."""
-    overwrite: bool = False
-    """Replace a JSON file that is there already."""
-
-    def run(self) -> None:
-        from talkinghead.outputs import check_new_file
-
-        if self.json is not None:
-            check_new_file(self.json, self.overwrite)
-        from render.benchmark import BenchmarkConfig, run_benchmark
-
-        config = BenchmarkConfig(backend=self.backend)
-        total = len(config.gaussians) * len(config.sizes) * len(config.threads)
-        rows = [asdict(row) for row in show(_collected(run_benchmark(config), total))]
-        print_table([tuple(rows[0]), *(tuple(f"{value:g}" for value in row.values()) for row in rows)])
-        if self.json is not None:
-            write_text(self.json, json.dumps({"rows": rows}, indent=2))
-
-
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Speak, tyro.conf.subcommand("speak")]
@@ -279,13 +253,3 @@ def _speak(avatar: Path, audio: Path, output: Path, config: SpeakConfig, overwri
 
     for note in show(job()):
         print(f"note: {note}", file=sys.stderr)
-
-
-def _collected(results: Iterator[Result], total: int) -> Generator[Progress, None, list[Result]]:
-    """A stream of results as a job whose value is all of them."""
-    collected: list[Result] = []
-    yield Progress("measuring", 0, total)
-    for result in results:
-        collected.append(result)
-        yield Progress("measuring", len(collected), total)
-    return collected

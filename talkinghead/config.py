@@ -161,6 +161,24 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class BenchConfig:
+    """What is measured."""
+
+    seconds: float = 20.0
+    """Length of the speech that the avatar is measured with: its own sound, over and over."""
+    device: Device = "auto"
+    """Where the work is done: auto takes the GPU if there is one that can do it (see `talkinghead doctor`), else the
+    processor; cuda, only the GPU; cpu, only the processor."""
+    backend: Backend = "auto"
+    """Rasterizer to measure: auto takes the fastest on the device."""
+    skip_rasterizer: bool = False
+    """Measure the avatar alone; the rasterizer takes one to two minutes, nearly all of them its reference."""
+
+    def __post_init__(self) -> None:
+        _require("--seconds", self.seconds, 1, 3600)
+
+
+@dataclass(frozen=True)
 class TrainEncoderConfig:
     """How a speech encoder is trained."""
 

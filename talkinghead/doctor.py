@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from encoders.bundle import DEFAULT_BUNDLE
 from render.rasterize import available_backends
 from talkinghead.devices import device_for
 from talkinghead.errors import DeviceUnavailableError
+from talkinghead.machine import memory_gib, usable_cores
 from tools.errors import FfmpegMissingError
 from tools.ffmpeg_process import ffmpeg_executable
 
@@ -95,17 +95,16 @@ def _releases() -> Iterator[Finding]:
 
 
 def _processor() -> Finding:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only; elsewhere a process may use every core
-    cores = len(affinity(0)) if affinity else os.cpu_count()
     features = llvm.get_host_cpu_features()
     simd = next((name for name in SIMD_FEATURES if features.get(name)), "none that is known")
-    return Finding("processor", True, f"{llvm.get_host_cpu_name()}, {cores} cores for this process, SIMD: {simd}")
+    found = f"{llvm.get_host_cpu_name()}, {usable_cores()} cores for this process, SIMD: {simd}"
+    return Finding("processor", True, found)
 
 
 def _memory() -> Finding:
-    if not hasattr(os, "sysconf"):
+    gib = memory_gib()
+    if gib is None:
         return Finding("memory", True, "this system does not say how much it has")
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     enough = gib >= ENOUGH_MEMORY_GIB
     return Finding("memory", enough, f"{gib:.1f} GiB", "" if enough else f"{ENOUGH_MEMORY_GIB:.0f} GiB are needed")
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from render.gaussians import Gaussians
 from render.head_model import BonePose
 from render.rasterize import RenderOutput
 from talkinghead.avatar import Avatar
@@ -100,6 +101,11 @@ class AvatarRenderer:
         return composite(source, rendered, self._crop, mask)
 
     @torch.inference_mode()
+    def posed(self, frame: int, lower: np.ndarray) -> tuple[Gaussians, Gaussians]:
+        """What is rasterized for source frame `frame`: face with body, and inside of the mouth."""
+        return self._model.posed(self._bones(source_pose(self._tracks, frame)), self._tensor(self._code(frame, lower)))
+
+    @torch.inference_mode()
     def _render(self, pose: BonePose, code: np.ndarray, window: Window) -> RenderOutput:
         """The person in a window of the crop."""
         rows, columns = window
@@ -110,10 +116,12 @@ class AvatarRenderer:
             width=columns.stop - columns.start,
             height=rows.stop - rows.start,
         )
-        bones = BonePose(*(getattr(pose, bone.name).to(self._device) for bone in fields(BonePose)))
-        return self._model.render(bones, self._tensor(code), camera)
+        return self._model.render(self._bones(pose), self._tensor(code), camera)
 
-    def _code(self, frame: int, lower: np.ndarray, upper: np.ndarray | None) -> np.ndarray:
+    def _bones(self, pose: BonePose) -> BonePose:
+        return BonePose(*(getattr(pose, bone.name).to(self._device) for bone in fields(BonePose)))
+
+    def _code(self, frame: int, lower: np.ndarray, upper: np.ndarray | None = None) -> np.ndarray:
         return np.concatenate([lower, self._tracks.upper[frame] if upper is None else upper])
 
     def _tensor(self, values: np.ndarray) -> Tensor:

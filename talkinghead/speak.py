@@ -83,9 +83,9 @@ def speak(
     output_file = _writer(avatar, source, audio, output, config)
     actor = Actor(avatar, config, frames)
     show = _in_place(avatar, config) if config.is_in_place else _free(avatar, config)
-    footage = _footage(avatar, source, frames) if config.is_in_place else itertools.repeat(None, frames)
-    lowers = _lip_codes(avatar, audio, frames, config.mouth_gain)
-    driven = itertools.starmap(_DrivenFrame, zip(actor.performances(), lowers, footage, strict=True))
+    pictures = footage(avatar, source, frames) if config.is_in_place else itertools.repeat(None, frames)
+    lowers = lip_codes(avatar, audio, frames, config.mouth_gain)
+    driven = itertools.starmap(_DrivenFrame, zip(actor.performances(), lowers, pictures, strict=True))
     with output_file as writer:
         yield Progress("speak", 0, frames)
         for done, picture in enumerate(mapped(show, driven, workers=os.cpu_count() or 1), 1):
@@ -135,13 +135,13 @@ def _free(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.nd
     return show
 
 
-def _footage(avatar: Avatar, source: VideoInfo, frames: int) -> Iterator[np.ndarray]:
+def footage(avatar: Avatar, source: VideoInfo, frames: int) -> Iterator[np.ndarray]:
     """The source frames, uint8 [H, W, 3], to and fro."""
     timeline = PingPong(avatar.manifest.fitted_frames, avatar.manifest.fps)
     return prefetched(frames_in_order(source, map(timeline.__getitem__, range(frames))), WAITING_FRAMES)
 
 
-def _lip_codes(avatar: Avatar, audio: Path, frames: int, gain: float) -> Iterator[np.ndarray]:
+def lip_codes(avatar: Avatar, audio: Path, frames: int, gain: float = 1.0) -> Iterator[np.ndarray]:
     """The lower face's code [Kl] of every frame: what is heard, its distance from the closed mouth times `gain`."""
     samples = (block.samples for block in read_audio_blocks(audio, AUDIO_BLOCK_S))
     fps = avatar.manifest.fps

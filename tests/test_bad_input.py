@@ -169,6 +169,11 @@ CASES = {
     "demo -o {}/none/demo": "none is not a folder",
     "demo -o {}/text.mp4": "text.mp4: it is a file",
     "bench --json {}/figures.json": "figures.json exists",
+    "bench {}/none.avatar": "none.avatar does not exist",
+    "bench {}/text.mp4": "text.mp4 is a file",
+    "bench {}/tiny.avatar --json {}/tiny.avatar/figures.json": "the input .*tiny.avatar",
+    "bench {}/tiny.avatar --seconds 0.1": "--seconds takes 1 to 3600, got 0.1",
+    "bench --skip-rasterizer": "nothing is left to measure",
 }
 
 

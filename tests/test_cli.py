@@ -19,9 +19,10 @@ import pytest
 import tyro
 from conftest import ROOT
 from media_samples import write_sound
-from tiny_avatar import save_tiny_avatar
+from tiny_avatar import save_speaking_avatar, save_tiny_avatar
 
 import render.benchmark
+import talkinghead.benchmark
 import talkinghead.doctor
 import talkinghead.evaluate
 import talkinghead.fit
@@ -30,6 +31,7 @@ from talkinghead import __version__, cli
 from talkinghead.cli import Command, main
 from talkinghead.config import EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.doctor import Finding
+from talkinghead.machine import Machine
 from talkinghead.progress import Progress
 from talkinghead.terminal import show
 from tools.audio import frame_count, probe_audio
@@ -195,11 +197,25 @@ def test_evaluate_prints_a_table_and_writes_json(
 
 def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     small = functools.partial(render.benchmark.BenchmarkConfig, gaussians=(50,), sizes=(32,), threads=(1,), repeats=1)
-    monkeypatch.setattr(render.benchmark, "BenchmarkConfig", small)
+    monkeypatch.setattr(talkinghead.benchmark, "BenchmarkConfig", small)
     assert main(["bench", "--backend", "torch", "--json", str(tmp_path / "bench.json")]) == 0
-    head, row = capsys.readouterr().out.splitlines()
+    *machine, empty, head, row = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in machine} >= {"date", "processor", "cores", "torch", "ffmpeg"} and not empty
     assert head.split()[:3] == ["gaussians", "size", "threads"] and row.split()[:3] == ["50", "32", "1"]
-    assert json.loads((tmp_path / "bench.json").read_text())["rows"][0]["gaussians"] == 50
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["rasterizer"][0]["gaussians"] == 50 and written["avatar"] == []
+    assert list(written["machine"]) == [item.name for item in fields(Machine)]
+
+
+def test_bench_of_an_avatar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_speaking_avatar(tmp_path)
+    options = ["--seconds", "1", "--skip-rasterizer", "--json", str(tmp_path / "bench.json")]
+    assert main(["bench", str(tmp_path / "tiny.avatar"), *options]) == 0
+    head, *lines = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert head.split() == ["stage", "picture,", "px"] and len(lines) == len(written["avatar"]) > 7
+    assert lines[0].split() == ["Gaussians", "90"] and lines[-1].endswith("64x64")
+    assert written["rasterizer"] == [] and written["avatar"][0]["value"] == 90
 
 
 def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

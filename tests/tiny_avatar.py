@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from media_samples import write_sound
 
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
@@ -109,6 +110,18 @@ def save_tiny_avatar(folder: Path, clip: TinyClip | None = None) -> Avatar:
         for index in range(clip.frames):
             writer.write(source_picture(clip, index))
     return save_avatar(tiny_avatar(clip), source, folder / "tiny.avatar")
+
+
+def save_speaking_avatar(folder: Path) -> Avatar:
+    """As `save_tiny_avatar`, of footage with sound."""
+    avatar = save_tiny_avatar(folder)
+    tone = np.sin(np.arange(16_000) / 8).astype(np.float32) / 4
+    sound = write_sound(folder / "tone.wav", tone, 16_000)
+    source = folder / "tiny-spoken.mp4"
+    with VideoWriter(source, SIDE, SIDE, avatar.manifest.fps, sound) as writer:
+        for index in range(avatar.manifest.frame_count):
+            writer.write(source_picture(TinyClip(), index))
+    return save_avatar(avatar, source, folder / "tiny.avatar")
 
 
 def source_picture(clip: TinyClip, index: int) -> np.ndarray:
