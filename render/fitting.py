@@ -102,7 +102,7 @@ class FittingConfig:
     """What is minimised."""
     rates: LearningRates = field(default_factory=LearningRates)
     """Step sizes."""
-    cap: int = 28_000
+    cap: int = 34_000
     """Most Gaussians in all branches together."""
     growth: float = 0.2
     """Largest growth per densification."""

@@ -55,11 +55,11 @@ class ReferenceView:
 class SeedingConfig:
     """How many Gaussians a model starts with."""
 
-    face: int = 5_000
+    face: int = 7_000
     """On the face mesh."""
-    body: int = 7_000
+    body: int = 9_500
     """Hair, ears, neck and torso."""
-    mouth: int = 1_500
+    mouth: int = 1_800
     """Teeth, tongue and cavity behind the lips."""
 
 
