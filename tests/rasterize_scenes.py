@@ -70,8 +70,8 @@ def render_with_gradients(
     leaves = scene.leaves(dtype)
     output = rasterize(leaves.gaussians, leaves.camera, backend)
     generator = torch.Generator().manual_seed(1)
-    rgb_weights = torch.randn(output.rgb.shape, generator=generator).to(dtype)
-    alpha_weights = torch.randn(output.alpha.shape, generator=generator).to(dtype)
+    rgb_weights = torch.randn(output.rgb.shape, generator=generator).to(output.rgb)
+    alpha_weights = torch.randn(output.alpha.shape, generator=generator).to(output.rgb)
     ((output.rgb * rgb_weights).sum() + (output.alpha * alpha_weights).sum()).backward()
     return output, {name: leaves.parameters[name].grad for name in PARAMETERS}
 

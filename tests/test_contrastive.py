@@ -539,6 +539,7 @@ def test_a_trained_encoder_as_speech_features(trained: TrainedEncoder, windows: 
     assert len(np.concatenate(list(embedding.embedding_blocks([samples[:10]], FPS, 30)))) == 30
 
 
+@pytest.mark.cuda
 def test_cuda_takes_the_same_steps(windows: ClipWindows) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

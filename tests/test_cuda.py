@@ -1,0 +1,56 @@
+"""What a GPU renders and fits, against the processor. `pytest -m cuda` runs these and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rasterize_scenes import PARAMETERS, ball, relative_error, render_with_gradients
+from tiny_avatar import tiny_avatar
+from tiny_head import CONFIG, background, rendered_frames, targets, tiny_head
+
+from render._rasterize_gsplat import why_gsplat_is_unusable
+from render.fitting import HeadFitter
+from render.gsplat_kernels import are_compiled, compile_kernels
+from talkinghead.renderer import AvatarRenderer
+from tools.metrics import psnr
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(
+        why_gsplat_is_unusable() is not None, reason=f"needs a CUDA device for gsplat: {why_gsplat_is_unusable()}"
+    ),
+]
+LEAST_PSNR_DB = 45.0
+
+
+def test_compiling_leaves_kernels_that_are_found() -> None:
+    compile_kernels()
+    assert are_compiled()
+
+
+@pytest.mark.parametrize(("count", "size"), [(40, 0.3), (2000, 0.05)])
+def test_gsplat_splats_as_the_reference_does(count: int, size: float) -> None:
+    """A splat right at a threshold may count here and not there, which is worth 1/255 of its colour."""
+    scene = ball(count, 90, 70, size=size)
+    expected, expected_gradients = render_with_gradients(scene, "torch")
+    on_gpu = scene.replaced(**{name: tensor.cuda() for name, tensor in scene.parameters.items()})
+    actual, gradients = render_with_gradients(on_gpu, "gsplat")
+    difference = (actual.rgb.cpu() - expected.rgb).abs()
+    assert difference.max() < 2 / 255 and difference.mean() < 1e-4
+    for name in PARAMETERS:
+        assert relative_error(gradients[name].cpu(), expected_gradients[name]) < 1e-2, name
+
+
+def test_an_avatar_looks_alike_on_both_devices() -> None:
+    avatar = tiny_avatar()
+    on_gpu, on_processor = (AvatarRenderer(avatar, device) for device in ("cuda", "cpu"))
+    for number in (0, 7, 13):
+        lower = np.roll(avatar.tracks.lower, 5, axis=0)[number]
+        assert psnr(on_gpu.free(number, lower), on_processor.free(number, lower)) > LEAST_PSNR_DB
+
+
+def test_a_fit_goes_down_on_a_gpu() -> None:
+    fitter = HeadFitter(tiny_head(), targets(), rendered_frames(), background(), CONFIG, seed=0, device="cuda")
+    losses = [event.loss for event in fitter.run()]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert {parameter.device.type for parameter in fitter.model.parameters()} == {"cuda"}
