@@ -13,9 +13,9 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from render._workers import on_threads
 from render.losses import LossTarget, LossWeights, window_loss, window_share
 from render.rasterize import RenderOutput
-from render.side_by_side import on_two_threads
 
 
 def fused_picture_loss(front: RenderOutput, mouth: RenderOutput, target: LossTarget, weights: LossWeights) -> Tensor:
@@ -36,7 +36,7 @@ class _PictureLoss(torch.autograd.Function):
     ) -> Tensor:
         renders = (front_rgb, front_alpha, mouth_rgb, mouth_alpha)
         gradients = tuple(torch.empty_like(tensor) for tensor in renders)
-        everywhere, (inside, window_gradients) = on_two_threads(
+        everywhere, (inside, window_gradients) = on_threads(
             [
                 lambda: _accumulate(
                     tuple(tensor.numpy() for tensor in renders),

@@ -6,10 +6,9 @@ run them side by side; they share nothing that more than one writes. All buffers
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,15 +28,12 @@ from render._numba_projection import (
 )
 from render._numba_projection_backward import SPLAT_GRADIENT, project_backward
 from render._numba_simd import LANES
-from render._workers import worker_limit
+from render._workers import on_threads, worker_limit
 from render.cameras import Camera
 from render.gaussians import Gaussians
 
 MIN_GAUSSIANS_PER_WORKER = 2048
 """Handing work to another thread costs as much as projecting about this many Gaussians."""
-
-# Starts no thread before the first task, and never more than there are tasks at a time.
-_threads = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="rasterize")
 
 
 @dataclass(frozen=True)
@@ -112,13 +108,8 @@ def _camera_arrays(world_to_camera: Tensor, camera: Camera) -> CameraArrays:
 
 
 def _on_workers(workers: int, task: Callable[[int], None]) -> None:
-    """Runs task(0) ... task(workers - 1), the first on the calling thread; raises what any of them raised."""
-    futures = [_threads.submit(task, worker) for worker in range(1, workers)]
-    try:
-        task(0)
-    finally:
-        for future in futures:
-            future.result()
+    """Runs task(0) ... task(workers - 1)."""
+    on_threads([partial(task, worker) for worker in range(workers)])
 
 
 def _shares(count: int) -> list[tuple[int, int]]:

@@ -7,27 +7,20 @@ Autograd runs the backward pass of a processor on one thread, so each part keeps
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from render._workers import on_threads
+
 Part = Callable[..., tuple[Tensor, ...]]
 
-# Starts no thread before the first task; there, too, torch is not to share its operations among further ones.
-_threads = ThreadPoolExecutor(1, thread_name_prefix="part", initializer=torch.set_num_threads, initargs=(1,))
 
-
-def on_two_threads(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
+def _on_two_threads(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
     """What the jobs return; the first runs on this thread, the others one by one on another."""
-    first, *others = jobs
-    elsewhere = _threads.submit(lambda: [job() for job in others])
-    try:
-        result = first()
-    finally:
-        rest = elsewhere.result()
+    result, rest = on_threads([jobs[0], lambda: [job() for job in jobs[1:]]])
     return [result, *rest]
 
 
@@ -56,7 +49,7 @@ class _SideBySide(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.copies = [[tensor.detach().requires_grad_(tensor.requires_grad) for tensor in inputs] for _ in parts]
-        ctx.results = on_two_threads(
+        ctx.results = _on_two_threads(
             [lambda part=part, own=own: _forward(part, own) for part, own in zip(parts, ctx.copies, strict=True)]
         )
         counts.extend(len(result) for result in ctx.results)
@@ -67,7 +60,7 @@ class _SideBySide(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         remaining = iter(gradients)
         pairs = [[(tensor, next(remaining)) for tensor in result] for result in ctx.results]
-        on_two_threads([lambda own=own: _backward(own) for own in pairs])
+        _on_two_threads([lambda own=own: _backward(own) for own in pairs])
         return None, None, None, *(_sum([copy.grad for copy in copies]) for copies in zip(*ctx.copies, strict=True))
 
 

@@ -51,6 +51,7 @@ class _Scene:
 
     avatar: Avatar
     device: Device
+    renderer: AvatarRenderer
     source: VideoInfo
     shots: tuple[tuple[int, np.ndarray], ...]  # numbers of frames with a face, and their pictures [H, W, 3]
     sound: Path
@@ -129,6 +130,7 @@ def _scene(avatar: Avatar, seconds: float, device: Device, folder: Path) -> _Sce
     return _Scene(
         avatar=avatar,
         device=device,
+        renderer=AvatarRenderer(avatar, device),
         source=source,
         shots=tuple((number, picture) for number, picture in held if found[number]),
         sound=sound,
@@ -154,16 +156,14 @@ def _reading(scene: _Scene) -> list[Figure]:
 
 
 def _posing(scene: _Scene) -> list[Figure]:
-    renderer, lower = AvatarRenderer(scene.avatar, scene.device), scene.avatar.tracks.lower
     number = scene.shots[0][0]
-    return [Figure("posing the Gaussians", median_ms(lambda: renderer.posed(number, lower[number]), TIMED_POSES), "ms")]
+    lower = scene.avatar.tracks.lower[number]
+    return [Figure("posing the Gaussians", median_ms(lambda: scene.renderer.posed(number, lower), TIMED_POSES), "ms")]
 
 
 def _rendering(scene: _Scene) -> list[Figure]:
-    renderer, lower = AvatarRenderer(scene.avatar, scene.device), scene.avatar.tracks.lower
-
     def show(number: int, _: np.ndarray) -> np.ndarray:
-        return renderer.free(number, lower[number])
+        return scene.renderer.free(number, scene.avatar.tracks.lower[number])
 
     rate = _rate(lambda count: scene.rendered(show, count), scene.frames)
     return [Figure("rendering the whole crop", rate, "frames/s", scene.crop_size)]
@@ -202,8 +202,8 @@ def _speaking(scene: _Scene) -> list[Figure]:
 
 def _in_place(scene: _Scene) -> Callable[[int, np.ndarray], np.ndarray]:
     """How a shot is shown with its mouth rendered into it."""
-    renderer, lower = AvatarRenderer(scene.avatar, scene.device), scene.avatar.tracks.lower
-    return lambda number, picture: renderer.in_place(number, picture, lower[number])
+    lower = scene.avatar.tracks.lower
+    return lambda number, picture: scene.renderer.in_place(number, picture, lower[number])
 
 
 def _rate(stage: Callable[[int], Iterable[object]], frames: int) -> float:
