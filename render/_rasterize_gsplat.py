@@ -31,7 +31,7 @@ def why_gsplat_is_unusable() -> str | None:
         return "torch sees no CUDA device; install an NVIDIA driver, and torch for its CUDA version"
     from torch.utils.cpp_extension import CUDA_HOME  # warns when it is imported without a GPU
 
-    if find_spec("gsplat.csrc") is not None:
+    if wheel_has_kernels():
         return None
     if CUDA_HOME is None and shutil.which("nvcc") is None:
         return "gsplat compiles its kernels at first use and nvcc is missing; install the CUDA toolkit that torch names"
@@ -40,9 +40,15 @@ def why_gsplat_is_unusable() -> str | None:
     return None
 
 
+def wheel_has_kernels() -> bool:
+    """Whether the installed gsplat brings its kernels along; the wheel on PyPI does not."""
+    return find_spec("gsplat.csrc") is not None
+
+
 def rasterize_gsplat(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tensor]:
     """Premultiplied rgb [3, H, W] and alpha [H, W]; see `render.rasterize.rasterize` for the meaning.
 
+    The frames of a batch are rasterized in one launch: rgb [B, 3, H, W] and alpha [B, H, W].
     The first call on a machine may compile gsplat's kernels, which takes minutes; see `render.gsplat_kernels`.
 
     Raises:
@@ -53,14 +59,15 @@ def rasterize_gsplat(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tens
     import gsplat  # loads its compiled extension
 
     visible = _without_invalid(gaussians)
+    batch = visible.means.shape[:-2]  # gsplat's leading dimensions; each of their elements has one camera
     rgb, alpha, _ = gsplat.rasterization(
         means=visible.means,
         quats=visible.quats,
         scales=visible.scales,
         opacities=visible.opacities,
         colors=visible.colors,
-        viewmats=camera.world_to_camera[None],
-        Ks=camera.intrinsic_matrix[None],
+        viewmats=camera.world_to_camera.expand(*batch, 1, 4, 4),
+        Ks=camera.intrinsic_matrix.expand(*batch, 1, 3, 3),
         width=camera.width,
         height=camera.height,
         near_plane=NEAR_PLANE,
@@ -69,7 +76,7 @@ def rasterize_gsplat(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tens
         packed=False,
         rasterize_mode="classic",
     )
-    return rgb[0].permute(2, 0, 1), alpha[0, :, :, 0]
+    return rgb[..., 0, :, :, :].movedim(-1, -3), alpha[..., 0, :, :, 0]
 
 
 def _without_invalid(gaussians: Gaussians) -> Gaussians:
@@ -77,9 +84,9 @@ def _without_invalid(gaussians: Gaussians) -> Gaussians:
 
     Replaced rather than dropped, since counting what is left would make the processor wait for the GPU.
     """
-    parts = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.colors)
-    valid = torch.isfinite(torch.cat(parts, dim=1)).all(dim=1) & (gaussians.quats != 0).any(dim=1)
-    column = valid[:, None]
+    parts = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[..., None], gaussians.colors)
+    valid = torch.isfinite(torch.cat(parts, dim=-1)).all(dim=-1) & (gaussians.quats != 0).any(dim=-1)
+    column = valid[..., None]
     return Gaussians(
         means=torch.where(column, gaussians.means, 0.0),
         quats=torch.where(column, gaussians.quats, 1.0),

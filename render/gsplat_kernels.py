@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+from render._rasterize_gsplat import wheel_has_kernels
 from render.benchmark import head_like_scene
 from render.rasterize import BackendUnavailableError, rasterize
 
@@ -18,7 +18,7 @@ _EXTENSION = "gsplat_cuda"
 
 def are_compiled() -> bool:
     """Whether gsplat will load kernels, of a wheel that has them or of an earlier run, instead of compiling them."""
-    if find_spec("gsplat.csrc") is not None:
+    if wheel_has_kernels():
         return True
     from torch.utils.cpp_extension import _get_build_directory  # where gsplat asks too; warns without a GPU
 
@@ -31,12 +31,13 @@ def compile_kernels(device: torch.device | str = "cuda") -> None:
 
     Raises:
         BackendUnavailableError: gsplat cannot run here, or the compiler failed; says what it complained about.
+        torch.OutOfMemoryError: the GPU's memory is full.
     """
     gaussians, camera = head_like_scene(100, 32, str(device))
     try:
         with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):  # gsplat prints how it gets on
             rasterize(gaussians, camera, "gsplat").rgb.sum().item()  # waits for the GPU
-    except BackendUnavailableError:
+    except (BackendUnavailableError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, OSError) as error:
         raise BackendUnavailableError(

@@ -37,7 +37,10 @@ _LEFT_SIGN = torch.tensor([[1.0, -1, -1, -1], [1, 1, -1, 1], [1, 1, 1, -1], [1, 
 
 @dataclass(frozen=True)
 class BonePose:
-    """Where the two bones are in one frame: x_camera = rotation @ x + translation, OpenCV axes, head units."""
+    """Where the two bones are in one frame: x_camera = rotation @ x + translation, OpenCV axes, head units.
+
+    For `HeadModel.posed` and what it is part of, a leading dimension of all tensors makes them those of B frames.
+    """
 
     head_rotation: Tensor  # [3, 3]
     head_translation: Tensor  # [3]
@@ -104,10 +107,11 @@ class Branch(nn.Module):
 
     def _position_terms(self) -> PositionTerms:
         # Where a Gaussian is decides how it moves, but motion must not drag the canonical position along.
-        return self.field.position_terms(self.means.detach())
+        return self._baked or self.field.position_terms(self.means.detach())
 
     def bake(self) -> None:
         """Keep what depends on the positions alone, for rendering many frames of a model that does not change."""
+        self.unbake()
         with torch.no_grad():
             self._baked = self._position_terms()
 
@@ -117,17 +121,16 @@ class Branch(nn.Module):
 
     def pose(self, bones: BonePose, code: Tensor) -> Gaussians:
         """Gaussians in camera space for one expression code [C] and one pose of the bones."""
-        terms = self._baked or self._position_terms()
         float32 = self.means.dtype == bones.head_rotation.dtype == torch.float32
         if float32 and choose_backend(self.means.device).name == "numba":
             from render._fused_pose import fused_pose
 
-            return fused_pose(self, terms, bones, code)
-        return self.reference_pose(terms, bones, code)
+            return fused_pose(self, self._position_terms(), bones, code)
+        return self.reference_pose(bones, code)
 
-    def reference_pose(self, terms: PositionTerms, bones: BonePose, code: Tensor) -> Gaussians:
+    def reference_pose(self, bones: BonePose, code: Tensor) -> Gaussians:
         """`pose` in plain torch: what the fused pass is tested against, and what runs on a GPU or in float64."""
-        deltas = self.field(terms, code)
+        deltas = self.field(self._position_terms(), code)
         means = self.means + deltas.means
         quats, log_scales, color_logits = (
             canonical if change is None else canonical + change
@@ -197,21 +200,34 @@ class HeadModel(nn.Module):
         return code.clamp(-LARGEST_NECK_CODE, LARGEST_NECK_CODE)
 
     def posed(self, bones: BonePose, code: Tensor) -> tuple[Gaussians, Gaussians]:
-        """Face with body, in this order, and inside of the mouth, in camera space. code: [C]."""
+        """Face with body, in this order, and inside of the mouth, in camera space.
+
+        code: [C] for one frame; with [B, C] and B poses of the bones a batch of frames, in plain torch.
+        """
         inputs = (bones.head_rotation, bones.head_translation, bones.torso_rotation, bones.torso_translation, code)
+        is_batch = code.dim() == 2
+        pose = Branch.reference_pose if is_batch else Branch.pose
 
-        def part(pose: Callable[[BonePose, Tensor], Gaussians]) -> Part:
-            return lambda *tensors: tuple(vars(pose(BonePose(*tensors[:4]), tensors[4])).values())
+        def part(branch: Branch, code_of: Callable[[BonePose, Tensor], Tensor]) -> Part:
+            def posed(*tensors: Tensor) -> tuple[Tensor, ...]:
+                bones = BonePose(*tensors[:4])
+                return tuple(vars(pose(branch, bones, code_of(bones, tensors[4]))).values())
 
-        body = part(lambda bones, _: self.body.pose(bones, self.neck_code(bones)))
-        parts = side_by_side([body, part(self.face.pose), part(self.mouth.pose)], inputs)
-        body, face, mouth = (Gaussians(*tensors) for tensors in parts)
+            return posed
+
+        parts = [
+            part(self.body, lambda bones, _: self.neck_code(bones)),
+            part(self.face, lambda _, code: code),
+            part(self.mouth, lambda _, code: code),
+        ]
+        results = [torch.vmap(each)(*inputs) for each in parts] if is_batch else side_by_side(parts, inputs)
+        body, face, mouth = (Gaussians(*tensors) for tensors in results)
         return concatenate(face, body), mouth
 
     def render_branches(
         self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto"
     ) -> tuple[RenderOutput, RenderOutput]:
-        """Face with body, and inside of the mouth, each alone. code: [C]."""
+        """Face with body, and inside of the mouth, each alone. code: [C], or [B, C] as for `posed`."""
         front, mouth = self.posed(bones, code)
         return rasterize(front, camera, backend), rasterize(mouth, camera, backend)
 
@@ -223,18 +239,13 @@ class HeadModel(nn.Module):
 def fuse(front: RenderOutput, behind: RenderOutput) -> RenderOutput:
     """Alpha compositing of two premultiplied pictures."""
     through = 1 - front.alpha
-    return RenderOutput(front.rgb + through * behind.rgb, front.alpha + through * behind.alpha)
+    return RenderOutput(front.rgb + through.unsqueeze(-3) * behind.rgb, front.alpha + through * behind.alpha)
 
 
 def concatenate(first: Gaussians, second: Gaussians) -> Gaussians:
-    """All Gaussians of both."""
-    return Gaussians(
-        torch.cat([first.means, second.means]),
-        torch.cat([first.quats, second.quats]),
-        torch.cat([first.scales, second.scales]),
-        torch.cat([first.opacities, second.opacities]),
-        torch.cat([first.colors, second.colors]),
-    )
+    """All Gaussians of both, of one frame or of as many frames."""
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return Gaussians(*(torch.cat(pair, dim=int(first.is_batch)) for pair in pairs))
 
 
 def relative_pose(bones: BonePose) -> Tensor:

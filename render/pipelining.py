@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
 import cv2
@@ -42,6 +43,13 @@ def mapped(function: Callable[[Item], Result], items: Iterator[Item], workers: i
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """So many consecutive items at a time, in order; fewer at the end. None is taken before it is needed."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 @contextmanager

@@ -39,22 +39,22 @@ class RenderOutput:
     `rgb` is premultiplied: it already carries the weight of `alpha`, the share of each pixel that the Gaussians cover.
     """
 
-    rgb: Tensor  # [3, H, W]
-    alpha: Tensor  # [H, W] in [0, 1)
+    rgb: Tensor  # [3, H, W], or [B, 3, H, W] for B frames
+    alpha: Tensor  # [H, W] or [B, H, W], in [0, 1)
 
     def over(self, background: Tensor) -> Tensor:
-        """The image on a background, [3, H, W], from an image [3, H, W] or one color [3].
+        """The image on a background, as `rgb`, from an image [3, H, W] or one color [3].
 
         Raises:
             ValueError: a background of another shape.
         """
         if background.shape == (3,):
             background = background[:, None, None]
-        elif background.shape != self.rgb.shape:
+        elif background.shape != self.rgb.shape[-3:]:
             raise ValueError(
-                f"background must have shape (3,) or {tuple(self.rgb.shape)}, got {tuple(background.shape)}"
+                f"background must have shape (3,) or {tuple(self.rgb.shape[-3:])}, got {tuple(background.shape)}"
             )
-        return self.rgb + (1 - self.alpha) * background
+        return self.rgb + (1 - self.alpha).unsqueeze(-3) * background
 
 
 def rasterize(gaussians: Gaussians, camera: Camera, backend: Backend = "auto") -> RenderOutput:
@@ -66,8 +66,9 @@ def rasterize(gaussians: Gaussians, camera: Camera, backend: Backend = "auto") -
     opacity is not finite is skipped and its gradient is zero. Colors are not clamped.
 
     Args:
-        gaussians: on one device with `camera.world_to_camera`.
-        camera: the view; its size is that of the image.
+        gaussians: on one device with `camera.world_to_camera`; those of a batch of frames become a batch of images,
+            which gsplat draws in one launch and the other back ends one by one.
+        camera: the view, of all frames; its size is that of the image.
         backend: "auto" takes the fastest that can run where the tensors are, see `choose_backend`.
 
     Raises:
@@ -80,6 +81,9 @@ def rasterize(gaussians: Gaussians, camera: Camera, backend: Backend = "auto") -
             f"the camera must lie on the device of the Gaussians ({device}), got {camera.world_to_camera.device}"
         )
     name = choose_backend(device).name if backend == "auto" else backend
+    if gaussians.is_batch and name != "gsplat":
+        images = [vars(rasterize(frame, camera, name)).values() for frame in gaussians.frames()]
+        return RenderOutput(*map(torch.stack, zip(*images, strict=True)))
     if name == "torch":
         rgb, alpha = rasterize_torch(gaussians, camera)
     elif name == "numba":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 import time
 from collections import deque
@@ -14,20 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from render.benchmark import BenchmarkConfig, BenchmarkRow, median_ms, run_benchmark
-from render.pipelining import mapped
 from render.rasterize import Backend
 from talkinghead.avatar import SOURCE, Avatar
 from talkinghead.config import Device, SpeakConfig
 from talkinghead.demo_clip.speech import write_wave
 from talkinghead.devices import ready_device
 from talkinghead.progress import Progress
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import GPU_BATCH, AvatarRenderer, Draw, DrivenFrame
 from talkinghead.speak import footage, lip_codes, speak
 from talkinghead.timeline import PingPong
 from tools.audio import SAMPLE_RATE, read_audio
 from tools.video import EncodeSettings, VideoInfo, VideoWriter, read_frames
 
-WARM_UP_FRAMES = 8
+WARM_UP_FRAMES = GPU_BATCH
 HELD_FRAMES = 32
 """Pictures of the footage that are at hand where reading is not measured."""
 TIMED_POSES = 50
@@ -53,7 +51,7 @@ class _Scene:
     device: Device
     renderer: AvatarRenderer
     source: VideoInfo
-    shots: tuple[tuple[int, np.ndarray], ...]  # numbers of frames with a face, and their pictures [H, W, 3]
+    shots: tuple[DrivenFrame, ...]  # frames with a face, as they are
     sound: Path
     output: Path
     frames: int
@@ -67,14 +65,14 @@ class _Scene:
         side = self.avatar.manifest.crop.resolution
         return f"{side}x{side}"
 
-    def shown(self, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    def shown(self, count: int) -> Iterator[DrivenFrame]:
         """So many of the shots, to and fro."""
         order = PingPong(len(self.shots), self.source.fps)
         return (self.shots[order[frame]] for frame in range(count))
 
-    def rendered(self, show: Callable[[int, np.ndarray], np.ndarray], count: int) -> Iterator[np.ndarray]:
-        """So many pictures made of the shots, on all threads, as `speak` does it."""
-        return mapped(lambda shot: show(*shot), self.shown(count), os.cpu_count() or 1)
+    def rendered(self, draw: Draw, count: int) -> Iterator[np.ndarray]:
+        """So many pictures made of the shots as `speak` does it, on all threads or in batches."""
+        return self.renderer.stream(draw, self.shown(count))
 
 
 def measure_avatar(
@@ -91,9 +89,9 @@ def measure_avatar(
     """
     yield from ready_device(device)
     stages = (_hearing, _reading, _posing, _rendering, _blending, _encoding, _speaking)
-    figures = [Figure("Gaussians", len(avatar.model), "")]
     with tempfile.TemporaryDirectory(prefix="talkinghead-bench-") as folder:
         scene = _scene(avatar, seconds, device, Path(folder))
+        figures = [Figure("Gaussians", len(avatar.model), ""), Figure("batch", scene.renderer.batch_size, "frames")]
         for done, stage in enumerate(stages):
             yield Progress(MEASURING, done, len(stages), stage.__name__.strip("_"))
             figures += stage(scene)
@@ -132,7 +130,11 @@ def _scene(avatar: Avatar, seconds: float, device: Device, folder: Path) -> _Sce
         device=device,
         renderer=AvatarRenderer(avatar, device),
         source=source,
-        shots=tuple((number, picture) for number, picture in held if found[number]),
+        shots=tuple(
+            DrivenFrame(number, avatar.tracks.lower[number], picture=picture)
+            for number, picture in held
+            if found[number]
+        ),
         sound=sound,
         output=folder / "speech.mp4",
         frames=math.ceil(seconds * source.fps),
@@ -156,26 +158,23 @@ def _reading(scene: _Scene) -> list[Figure]:
 
 
 def _posing(scene: _Scene) -> list[Figure]:
-    number = scene.shots[0][0]
-    lower = scene.avatar.tracks.lower[number]
-    return [Figure("posing the Gaussians", median_ms(lambda: scene.renderer.posed(number, lower), TIMED_POSES), "ms")]
+    batch = list(scene.shown(scene.renderer.batch_size))
+    each_ms = median_ms(lambda: scene.renderer.posed(batch), TIMED_POSES) / len(batch)
+    return [Figure("posing the Gaussians", each_ms, "ms")]
 
 
 def _rendering(scene: _Scene) -> list[Figure]:
-    def show(number: int, _: np.ndarray) -> np.ndarray:
-        return scene.renderer.free(number, scene.avatar.tracks.lower[number])
-
-    rate = _rate(lambda count: scene.rendered(show, count), scene.frames)
+    rate = _rate(lambda count: scene.rendered(scene.renderer.free, count), scene.frames)
     return [Figure("rendering the whole crop", rate, "frames/s", scene.crop_size)]
 
 
 def _blending(scene: _Scene) -> list[Figure]:
-    rate = _rate(lambda count: scene.rendered(_in_place(scene), count), scene.frames)
+    rate = _rate(lambda count: scene.rendered(scene.renderer.in_place, count), scene.frames)
     return [Figure("rendering and blending in place", rate, "frames/s", scene.frame_size)]
 
 
 def _encoding(scene: _Scene) -> list[Figure]:
-    source, pictures = scene.source, list(scene.rendered(_in_place(scene), len(scene.shots)))
+    source, pictures = scene.source, list(scene.rendered(scene.renderer.in_place, len(scene.shots)))
     order = PingPong(len(pictures), source.fps)
     settings = EncodeSettings(color_matrix=source.output_matrix)
 
@@ -198,12 +197,6 @@ def _speaking(scene: _Scene) -> list[Figure]:
         Figure("speak: wav in, mp4 out", (len(written) - 1) / lasted, "frames/s", scene.frame_size),
         Figure("speak: to the first frame", written[0] - start, "s", scene.frame_size),
     ]
-
-
-def _in_place(scene: _Scene) -> Callable[[int, np.ndarray], np.ndarray]:
-    """How a shot is shown with its mouth rendered into it."""
-    lower = scene.avatar.tracks.lower
-    return lambda number, picture: scene.renderer.in_place(number, picture, lower[number])
 
 
 def _rate(stage: Callable[[int], Iterable[object]], frames: int) -> float:

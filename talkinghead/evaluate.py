@@ -27,7 +27,7 @@ from talkinghead.errors import NothingHeldOutError
 from talkinghead.fit import fit
 from talkinghead.lip_fit import clip_features
 from talkinghead.progress import Progress
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.speech_choice import fetch_weights
 from tools import lip_closures, metrics
 from tools.audio import SAMPLE_RATE
@@ -192,8 +192,8 @@ def _measure(avatar: Avatar, device: Device) -> Generator[Progress, None, Evalua
                 metrics.bounding_box(points[list(lips)], *source.shape[:2]),
             )
             mask = renderer.region.mask(number)
-            for name, codes in drives.items():
-                free = renderer.free(number, codes[wanted[number]])
+            drawn = renderer.free([DrivenFrame(number, codes[wanted[number]]) for codes in drives.values()])
+            for name, free in zip(drives, drawn, strict=True):
                 watch[name].see(source, composite(source, free, whole, mask), free, areas)
             watch[TRUTH].see(source, source, source, areas)
             yield Progress("measuring", wanted[number] + 1, len(held_out))

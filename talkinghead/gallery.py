@@ -21,7 +21,7 @@ from talkinghead.backgrounds import over
 from talkinghead.blinks import eye_opening
 from talkinghead.gaze import head_direction
 from talkinghead.head_motion import BodyMotion, source_pose
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.source_tracks import SourceTracks
 from tools.errors import OutputError, UserError
 from tools.face_topology import FaceTopology
@@ -79,7 +79,8 @@ def expression_sheet(avatar: Avatar) -> np.ndarray:
         pose, expression = transfer.pose, transfer.expression
         source, origin = (_frame(avatar, number) for number in (pose, expression))
         lower, upper = (pose, expression) if transfer.eyes else (expression, pose)
-        result = renderers[transfer.eyes].in_place(pose, source, tracks.lower[lower], tracks.upper[upper])
+        frame = DrivenFrame(pose, tracks.lower[lower], tracks.upper[upper], picture=source)
+        (result,) = renderers[transfer.eyes].in_place([frame])
         crops = [avatar.manifest.crop.cut(picture) for picture in (source, result, origin)]
         middles = [_middle(tracks.landmarks[number], topology, transfer.eyes) for number in (pose, pose, expression)]
         details = [_magnified(crop, middle) for crop, middle in zip(crops, middles, strict=True)]
@@ -123,9 +124,11 @@ def turns_sheet(avatar: Avatar) -> np.ndarray:
     renderer, tracks = AvatarRenderer(avatar), avatar.tracks
     found = np.flatnonzero(tracks.found)
     still = BodyMotion(tracks, found, float(avatar.manifest.fps)).still_frame()
+    titles, poses = zip(*turned_poses(tracks, still), strict=True)
+    people = renderer.person([DrivenFrame(still, tracks.lower[still], pose=pose) for pose in poses])
     tiles = []
-    for title, pose in turned_poses(tracks, still):
-        picture = over(renderer.person(pose, tracks.lower[still], tracks.upper[still]), avatar.background)
+    for title, person in zip(titles, people, strict=True):
+        picture = over(person, avatar.background)
         tiles.append(_labelled(resampled(picture, 3 * TILE_PX // 2), title))
     return np.vstack([np.hstack(tiles[:5]), np.hstack(tiles[5:])])
 

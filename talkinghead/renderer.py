@@ -1,9 +1,11 @@
-"""Rendering a fitted avatar frame by frame."""
+"""Rendering a fitted avatar: one frame a thread on a processor, many frames a launch on a GPU."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, replace
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from render.gaussians import Gaussians
 from render.head_model import BonePose
+from render.pipelining import batches, mapped
 from render.rasterize import RenderOutput
 from talkinghead.avatar import Avatar
 from talkinghead.compositing import BlendRegion, composite
@@ -23,13 +26,38 @@ Window = tuple[slice, slice]
 """Rows and columns of the crop."""
 WINDOW_MARGIN = 4
 """Pixels rendered around the wanted ones, so that resampling sees no black."""
+GPU_BATCH = 16
+"""Frames that a GPU draws at once: posing is many short operations, which take hardly longer for all of them..."""
+GPU_BATCH_PIXELS = GPU_BATCH * 512 * 512
+"""...but not more than have so many pixels, for the sake of its memory."""
+GPU_WORKERS = 2
+"""Threads that feed a GPU: while it draws for one, the other blends pictures into frames."""
+
+
+@dataclass(frozen=True)
+class DrivenFrame:
+    """What one picture is made of."""
+
+    number: int
+    """Source frame: what is not given is as in it."""
+    lower: np.ndarray
+    """[Kl] expression code of the lower face."""
+    upper: np.ndarray | None = None
+    """[Ku] expression code of the upper face."""
+    pose: BonePose | None = None
+    """Head and torso."""
+    picture: np.ndarray | None = None
+    """[H, W, 3] uint8 RGB, the source frame itself; needed to draw in place only."""
+
+
+Draw = Callable[[Sequence[DrivenFrame]], list[np.ndarray]]
 
 
 class AvatarRenderer:
     """Draws an avatar, in the poses of its source clip or in others. The avatar itself is not changed.
 
-    Frames are independent of one another and may be drawn by several threads at once. `region` says which part of each
-    source frame `in_place` replaces.
+    Frames are independent of one another and may be drawn by several threads at once; `batch_size` is the number that
+    the device draws best at a time. `region` says which part of each source frame `in_place` replaces.
 
     Args:
         device: "auto" takes the GPU if gsplat can run on it, else the processor.
@@ -46,68 +74,66 @@ class AvatarRenderer:
         self._whole: Window = (slice(0, self._side), slice(0, self._side))
         self.region = BlendRegion(avatar, with_eyes)
         self._device = device_for(device)
+        self.batch_size = batch_size_for(self._device, self._side)
         self._model = copy.deepcopy(avatar.model).to(self._device).requires_grad_(False)
         self._model.bake()
         self._camera = self._model.intrinsics.camera(device=self._device)
         background = torch.from_numpy(avatar.background).to(self._device)
         self._background = background.permute(2, 0, 1).float().div(255).contiguous()
 
-    def free(self, frame: int, lower: np.ndarray, upper: np.ndarray | None = None) -> np.ndarray:
-        """Head, neck and torso over the background plate, in the pose of source frame `frame`.
+    def free(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        """Head, neck and torso over the background plate: uint8 [R, R, 3] RGB, the crop, of each frame."""
+        return self._drawn(frames, self._whole, lambda person: person.over(self._background))
 
-        Args:
-            lower: [Kl] expression code of the lower face.
-            upper: [Ku] expression code of the upper face; the source frame's own by default.
-
-        Returns:
-            uint8 [R, R, 3] RGB, the crop.
-        """
-        person = self._render(source_pose(self._tracks, frame), self._code(frame, lower, upper), self._whole)
-        return to_uint8(person.over(self._background))
-
-    def person(self, pose: BonePose, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        """Head, neck and torso in any pose, with nothing behind.
-
-        Args:
-            lower: [Kl] expression code of the lower face.
-            upper: [Ku] expression code of the upper face.
+    def person(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        """Head, neck and torso with nothing behind.
 
         Returns:
-            uint8 [R, R, 4], the crop: RGB multiplied by alpha, and alpha.
+            uint8 [R, R, 4] of each frame, the crop: RGB multiplied by alpha, and alpha.
         """
-        person = self._render(pose, np.concatenate([lower, upper]), self._whole)
-        return to_uint8(torch.cat([person.rgb, person.alpha[None]]))
+        return self._drawn(
+            frames, self._whole, lambda person: torch.cat([person.rgb, person.alpha.unsqueeze(-3)], dim=-3)
+        )
 
-    def in_place(
-        self, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Source frame `frame` with mouth, chin and neck rendered into it; a frame without a face as it is.
-
-        Args:
-            source: [H, W, 3] uint8 RGB, not changed.
-            lower: [Kl] expression code of the lower face.
-            upper: [Ku] expression code of the upper face; the source frame's own by default.
+    def in_place(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        """The source frames with mouth, chin and neck rendered into them; those without a face as they are.
 
         Returns:
-            uint8 [H, W, 3].
+            uint8 [H, W, 3] of each frame. The frames' own pictures are not changed.
         """
-        if not self._tracks.found[frame]:
-            return source
-        mask = self.region.mask(frame)
-        window = _window_around(mask)
-        rendered = np.zeros((self._side, self._side, 3), np.uint8)  # only the window is looked at
-        person = self._render(source_pose(self._tracks, frame), self._code(frame, lower, upper), window)
-        rendered[window] = to_uint8(person.over(self._background[(slice(None), *window)]))
-        return composite(source, rendered, self._crop, mask)
+        found = self._tracks.found
+        shown = [frame for frame in frames if found[frame.number]]
+        if not shown:
+            return [frame.picture for frame in frames]
+        masks = [self.region.mask(frame.number) for frame in shown]
+        window = _window_around(masks)
+        background = self._background[(slice(None), *window)]
+        people = self._drawn(shown, window, lambda person: person.over(background))
+
+        def blended(frame: DrivenFrame, mask: np.ndarray, person: np.ndarray) -> np.ndarray:
+            rendered = np.zeros((self._side, self._side, 3), np.uint8)  # only the window is looked at
+            rendered[window] = person
+            return composite(frame.picture, rendered, self._crop, mask)
+
+        results = map(blended, shown, masks, people)
+        return [next(results) if found[frame.number] else frame.picture for frame in frames]
+
+    def stream(self, draw: Draw, frames: Iterable[DrivenFrame]) -> Iterator[np.ndarray]:
+        """What `draw` makes of any number of frames, in order; some threads work ahead, on a batch each."""
+        workers = GPU_WORKERS if self._device.type == "cuda" else os.cpu_count() or 1
+        for pictures in mapped(draw, batches(frames, self.batch_size), workers):
+            yield from pictures
 
     @torch.inference_mode()
-    def posed(self, frame: int, lower: np.ndarray) -> tuple[Gaussians, Gaussians]:
-        """What is rasterized for source frame `frame`: face with body, and inside of the mouth."""
-        return self._model.posed(self._bones(source_pose(self._tracks, frame)), self._tensor(self._code(frame, lower)))
+    def posed(self, frames: Sequence[DrivenFrame]) -> tuple[Gaussians, Gaussians]:
+        """What is rasterized for up to `batch_size` frames: face with body, and inside of the mouth."""
+        return self._model.posed(*self._inputs(frames))
 
     @torch.inference_mode()
-    def _render(self, pose: BonePose, code: np.ndarray, window: Window) -> RenderOutput:
-        """The person in a window of the crop."""
+    def _drawn(
+        self, frames: Sequence[DrivenFrame], window: Window, finished: Callable[[RenderOutput], Tensor]
+    ) -> list[np.ndarray]:
+        """The person in a window of the crop, `finished` on the device: uint8 [h, w, C] of each frame."""
         rows, columns = window
         camera = replace(
             self._camera,
@@ -116,27 +142,50 @@ class AvatarRenderer:
             width=columns.stop - columns.start,
             height=rows.stop - rows.start,
         )
-        return self._model.render(self._bones(pose), self._tensor(code), camera)
+        pictures = []
+        for batch in batches(frames, self.batch_size):
+            pictures += to_uint8(finished(self._model.render(*self._inputs(batch), camera)))
+        return pictures
 
-    def _bones(self, pose: BonePose) -> BonePose:
-        return BonePose(*(getattr(pose, bone.name).to(self._device) for bone in fields(BonePose)))
+    def _inputs(self, frames: Sequence[DrivenFrame]) -> tuple[BonePose, Tensor]:
+        """Bones and expression codes. A frame alone has no batch dimension: the processor's kernels pose one."""
 
-    def _code(self, frame: int, lower: np.ndarray, upper: np.ndarray | None = None) -> np.ndarray:
-        return np.concatenate([lower, self._tracks.upper[frame] if upper is None else upper])
+        def placed(tensors: list[Tensor]) -> Tensor:
+            return torch.stack(tensors).squeeze(0).to(self._device, torch.float32)
 
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self._device, torch.float32)
+        poses = [source_pose(self._tracks, frame.number) if frame.pose is None else frame.pose for frame in frames]
+        bones = BonePose(*(placed([getattr(pose, bone.name) for pose in poses]) for bone in fields(BonePose)))
+        return bones, placed([torch.from_numpy(self._code(frame)) for frame in frames])
+
+    def _code(self, frame: DrivenFrame) -> np.ndarray:
+        upper = self._tracks.upper[frame.number] if frame.upper is None else frame.upper
+        return np.concatenate([frame.lower, upper])
 
 
-def to_uint8(picture: Tensor) -> np.ndarray:
-    """A picture [C, H, W] in [0, 1], rounded and clipped to uint8 [H, W, C]; several times faster than in torch."""
-    # convertScaleAbs takes the absolute value: of a blend of colours, none of which is negative.
-    return cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in picture.cpu().numpy()])
+def batch_size_for(device: torch.device, side: int) -> int:
+    """How many crops of `side` px are drawn best at a time: one on a processor, whose threads draw one each."""
+    return max(1, min(GPU_BATCH, GPU_BATCH_PIXELS // side**2)) if device.type == "cuda" else 1
 
 
-def _window_around(mask: np.ndarray) -> Window:
-    """The bounding box of what a mask holds, with a margin, inside the picture."""
-    left, top, width, height = cv2.boundingRect(mask)
-    rows = slice(max(0, top - WINDOW_MARGIN), min(mask.shape[0], top + height + WINDOW_MARGIN))
-    columns = slice(max(0, left - WINDOW_MARGIN), min(mask.shape[1], left + width + WINDOW_MARGIN))
+def to_uint8(pictures: Tensor) -> list[np.ndarray]:
+    """Pictures [B, C, H, W], or one [C, H, W], in [0, 1]: each rounded and clipped to uint8 [H, W, C]."""
+    pictures = pictures.reshape(-1, *pictures.shape[-3:])
+    if pictures.device.type == "cpu":  # where OpenCV is several times faster than torch
+        # convertScaleAbs takes the absolute value: of a blend of colours, none of which is negative.
+        return [cv2.merge([cv2.convertScaleAbs(plane, alpha=255) for plane in planes]) for planes in pictures.numpy()]
+    return list(rounded(pictures).cpu().numpy())
+
+
+def rounded(pictures: Tensor) -> Tensor:
+    """Pictures [B, C, H, W] in [0, 1] as uint8 [B, H, W, C], where they are: a quarter of the bytes to transfer."""
+    return pictures.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _window_around(masks: Sequence[np.ndarray]) -> Window:
+    """The bounding box of what any of the masks holds, with a margin, inside the picture."""
+    height, width = masks[0].shape
+    boxes = np.array([cv2.boundingRect(mask) for mask in masks])
+    (left, top), (right, bottom) = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+    rows = slice(max(0, int(top) - WINDOW_MARGIN), min(height, int(bottom) + WINDOW_MARGIN))
+    columns = slice(max(0, int(left) - WINDOW_MARGIN), min(width, int(right) + WINDOW_MARGIN))
     return rows, columns

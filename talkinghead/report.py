@@ -11,7 +11,7 @@ import numpy as np
 
 from talkinghead.avatar import Avatar
 from talkinghead.config import Device
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.training_frames import TrainingFrames
 
 SAMPLES = 6
@@ -42,12 +42,10 @@ def contact_sheet(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 def write_report(avatar: Avatar, frames: TrainingFrames, folder: Path, device: Device = "auto") -> Path:
     """Writes report.html into a folder and returns its path."""
-    renderer = AvatarRenderer(avatar, device)
     places = np.linspace(0, len(frames) - 1, min(SAMPLES, len(frames))).astype(int)
-    pairs = [
-        (frames.images[place], renderer.free(int(frames.indices[place]), avatar.tracks.lower[frames.indices[place]]))
-        for place in places
-    ]
+    numbers = [int(frames.indices[place]) for place in places]
+    rendered = AvatarRenderer(avatar, device).free([DrivenFrame(n, avatar.tracks.lower[n]) for n in numbers])
+    pairs = [(frames.images[place], picture) for place, picture in zip(places, rendered, strict=True)]
     _, encoded = cv2.imencode(".jpg", contact_sheet(pairs)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     manifest, crop = avatar.manifest, avatar.manifest.crop
     facts = {

@@ -7,15 +7,13 @@ so memory does not grow with the length of the audio, and the stages overlap.
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from encoders.embedding import feature_blocks
-from render.pipelining import mapped, prefetched
+from render.pipelining import prefetched
 from talkinghead.acting import Actor, Performance
 from talkinghead.avatar import Avatar
 from talkinghead.backgrounds import background_picture, over, straight_alpha
@@ -23,7 +21,7 @@ from talkinghead.config import ALPHA, SpeakConfig
 from talkinghead.devices import ready_device
 from talkinghead.outputs import check_video_name
 from talkinghead.progress import Progress
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.timeline import PingPong, frames_in_order
 from tools.audio import frame_count, probe_audio, read_audio_blocks
 from tools.errors import AudioTooShortError
@@ -35,15 +33,6 @@ AUDIO_BLOCK_S = 10.0
 WAITING_FRAMES = 32
 """Decoded frames that may wait: as many as are read at once backwards, so that reading and rendering overlap."""
 WAITING_CODE_BLOCKS = 1
-
-
-@dataclass(frozen=True)
-class _DrivenFrame:
-    """What one frame of the output is made of."""
-
-    performance: Performance
-    lower: np.ndarray  # [Kl] expression code of the lower face
-    source: np.ndarray | None  # [H, W, 3] uint8; None in free mode
 
 
 def speak(
@@ -82,13 +71,14 @@ def speak(
     source = avatar.source_video()
     output_file = _writer(avatar, source, audio, output, config)
     actor = Actor(avatar, config, frames)
-    show = _in_place(avatar, config) if config.is_in_place else _free(avatar, config)
+    show = _in_place if config.is_in_place else _free
     pictures = footage(avatar, source, frames) if config.is_in_place else itertools.repeat(None, frames)
     lowers = lip_codes(avatar, audio, frames, config.mouth_gain)
-    driven = itertools.starmap(_DrivenFrame, zip(actor.performances(), lowers, pictures, strict=True))
+    driven = itertools.starmap(_driven_frame, zip(actor.performances(), lowers, pictures, strict=True))
+    shown = show(avatar, driven, config)
     with output_file as writer:
         yield Progress("speak", 0, frames)
-        for done, picture in enumerate(mapped(show, driven, workers=os.cpu_count() or 1), 1):
+        for done, picture in enumerate(shown, 1):
             writer.write(picture)
             yield Progress("speak", done, frames)
     return actor.notes
@@ -110,29 +100,27 @@ def free_side(avatar: Avatar) -> int:
     return max(2, avatar.manifest.crop.side // 2 * 2)
 
 
-def _in_place(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.ndarray]:
-    """How frames become pictures, uint8 [H, W, 3], in the footage."""
+def _driven_frame(done: Performance, lower: np.ndarray, picture: np.ndarray | None) -> DrivenFrame:
+    return DrivenFrame(done.source_frame, lower, done.upper, done.pose, picture)
+
+
+def _in_place(avatar: Avatar, frames: Iterator[DrivenFrame], config: SpeakConfig) -> Iterator[np.ndarray]:
+    """The pictures, uint8 [H, W, 3], in the footage."""
     renderer = AvatarRenderer(avatar, config.device, with_eyes=config.changes_upper_face)
-
-    def show(driven: _DrivenFrame) -> np.ndarray:
-        done = driven.performance
-        return renderer.in_place(done.source_frame, driven.source, driven.lower, done.upper)
-
-    return show
+    return renderer.stream(renderer.in_place, frames)
 
 
-def _free(avatar: Avatar, config: SpeakConfig) -> Callable[[_DrivenFrame], np.ndarray]:
-    """How frames become pictures over a background, uint8 [S, S, 3], or with straight alpha, [S, S, 4]."""
+def _free(avatar: Avatar, frames: Iterator[DrivenFrame], config: SpeakConfig) -> Iterator[np.ndarray]:
+    """The pictures over a background, uint8 [S, S, 3], or with straight alpha, [S, S, 4]."""
     side = free_side(avatar)
     background = background_picture(config.background, avatar.background, side)
     renderer = AvatarRenderer(avatar, config.device)
 
-    def show(driven: _DrivenFrame) -> np.ndarray:
-        done = driven.performance
-        person = resampled(renderer.person(done.pose, driven.lower, done.upper), side)
-        return straight_alpha(person) if background is None else over(person, background)
+    def draw(batch: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        people = (resampled(person, side) for person in renderer.person(batch))
+        return [straight_alpha(person) if background is None else over(person, background) for person in people]
 
-    return show
+    return renderer.stream(draw, frames)
 
 
 def footage(avatar: Avatar, source: VideoInfo, frames: int) -> Iterator[np.ndarray]:

@@ -76,6 +76,11 @@ def render_with_gradients(
     return output, {name: leaves.parameters[name].grad for name in PARAMETERS}
 
 
+def stacked(frames: list[Gaussians]) -> Gaussians:
+    """A batch of frames."""
+    return Gaussians(*map(torch.stack, zip(*(vars(frame).values() for frame in frames), strict=True)))
+
+
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     """|actual - expected| / |expected|, and 0 when both are zero."""
     difference, norm = (actual.double() - expected.double()).norm(), expected.double().norm()

@@ -18,7 +18,7 @@ from render.rasterize import Backend, BackendUnavailableError
 from talkinghead.benchmark import Figure, measure_avatar, measure_rasterizer
 from talkinghead.machine import this_machine
 from talkinghead.progress import Progress
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 
 SIZE = f"{SIDE}x{SIDE}"
 
@@ -36,6 +36,7 @@ def test_every_stage_is_measured(tmp_path: Path) -> None:
     events, figures = measured(tmp_path, seconds=1)
     assert [(figure.stage.partition(":")[0], figure.unit, figure.picture) for figure in figures] == [
         ("Gaussians", "", ""),
+        ("batch", "frames", ""),
         ("hearing", "s of sound/s", ""),
         ("reading the footage", "frames/s", SIZE),
         ("posing the Gaussians", "ms", ""),
@@ -61,7 +62,7 @@ def test_a_rate_counts_the_frames_after_the_warm_up(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(talkinghead.benchmark.time, "perf_counter", lambda: clock[0])
     assert talkinghead.benchmark._rate(stage, 100) == 2
-    assert asked == [8, 100]
+    assert asked == [16, 100]
 
 
 def test_the_sound_is_the_avatars_own_over_and_over(tmp_path: Path) -> None:
@@ -76,17 +77,18 @@ def test_only_pictures_with_a_face_are_rendered_into(tmp_path: Path) -> None:
     avatar = save_speaking_avatar(tmp_path)
     avatar.tracks.found[[0, 1, 5]] = False
     scene = talkinghead.benchmark._scene(avatar, 1, "cpu", tmp_path)
-    numbers = [number for number, _ in scene.shots]
+    numbers = [shot.number for shot in scene.shots]
     assert numbers == [number for number in range(TinyClip().frames) if number not in (0, 1, 5)]
-    shown = [number for number, _ in scene.shown(60)]
+    shown = [shot.number for shot in scene.shown(60)]
     assert len(shown) == 60 and set(shown) == set(numbers)
 
 
 def test_what_is_posed_is_what_is_rasterized(tmp_path: Path) -> None:
     avatar = save_speaking_avatar(tmp_path)
-    front, mouth = AvatarRenderer(avatar, "cpu").posed(3, np.zeros(LOWER_CODES, np.float32))
-    facts = avatar.manifest
-    assert (len(front), len(mouth)) == (facts.face + facts.body, facts.mouth)
+    renderer, facts = AvatarRenderer(avatar, "cpu"), avatar.manifest
+    for frames in (1, 3):
+        front, mouth = renderer.posed([DrivenFrame(3, np.zeros(LOWER_CODES, np.float32))] * frames)
+        assert (len(front), len(mouth)) == (facts.face + facts.body, facts.mouth)
 
 
 @pytest.mark.parametrize(("backend", "threads"), [("auto", (1, 2)), ("torch", (1, 2))])

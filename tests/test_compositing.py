@@ -11,7 +11,7 @@ from tiny_avatar import DISTANCE, TinyClip, face_points, in_picture, tiny_avatar
 
 from talkinghead.avatar import Avatar
 from talkinghead.compositing import FEATHER, BlendRegion, composite, feathered_mask, region_outline, triangulate
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from tools.face_topology import IBUG_68, MEDIAPIPE_478, FaceTopology
 from tools.tracked_clip import CropBox
 
@@ -185,8 +185,9 @@ def test_in_place_is_the_free_render_blended() -> None:
     avatar = tiny_avatar(TinyClip(crop=CropBox(4, 2, 90, 64), width=100, height=96))
     renderer, tracks = AvatarRenderer(avatar), avatar.tracks
     frame = random_picture(96, 100, 0)
-    result = renderer.in_place(5, frame, tracks.lower[9])
-    whole = composite(frame, renderer.free(5, tracks.lower[9]), avatar.manifest.crop, BlendRegion(avatar).mask(5))
+    driven = DrivenFrame(5, tracks.lower[9], picture=frame)
+    (result,), (free,) = renderer.in_place([driven]), renderer.free([driven])
+    whole = composite(frame, free, avatar.manifest.crop, BlendRegion(avatar).mask(5))
     assert np.abs(result.astype(int) - whole).max() <= 1
     assert np.array_equal((result != frame).any(axis=2), (whole != frame).any(axis=2))
 
@@ -195,9 +196,9 @@ def test_free_render_follows_the_codes_and_leaves_the_avatar_alone() -> None:
     avatar = tiny_avatar()
     before = {name: tensor.clone() for name, tensor in avatar.model.state_dict().items()}
     renderer, tracks = AvatarRenderer(avatar), avatar.tracks
-    own = renderer.free(5, tracks.lower[5])
-    assert np.array_equal(own, renderer.free(5, tracks.lower[5], tracks.upper[5]))
-    assert not np.array_equal(own, renderer.free(5, tracks.lower[6]))
-    assert not np.array_equal(own, renderer.free(5, tracks.lower[5], tracks.upper[6]))
+    changes = [(5, None), (5, tracks.upper[5]), (6, None), (5, tracks.upper[6])]
+    own, same, *others = renderer.free([DrivenFrame(5, tracks.lower[lower], upper) for lower, upper in changes])
+    assert np.array_equal(own, same)
+    assert not any(np.array_equal(own, other) for other in others)
     assert all(tensor.equal(before[name]) for name, tensor in avatar.model.state_dict().items())
     assert avatar.model.face._baked is None

@@ -25,7 +25,7 @@ from talkinghead.config import FitConfig
 from talkinghead.fit import fit, fitted_frame_count, work_folder
 from talkinghead.presets import RECIPES
 from talkinghead.progress import Progress
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from tools.errors import NoAudioError
 from tools.metrics import face_hull_mask, psnr
 from tools.video import read_frames
@@ -50,7 +50,7 @@ def test_a_moments_fit_already_resembles_the_person(fitted_demo: FittedDemo) -> 
     avatar = load_avatar(fitted_demo.avatar)
     number = fitted_frames() + 10
     source = next(read_frames(demo_clip(), number, 1))
-    rendered = AvatarRenderer(avatar).free(number, avatar.tracks.lower[number])
+    (rendered,) = AvatarRenderer(avatar).free([DrivenFrame(number, avatar.tracks.lower[number])])
     hull = face_hull_mask(avatar.tracks.landmarks[number], 512, 512)
     assert psnr(rendered, source, hull) > 17
     assert psnr(avatar.background, source, hull) < 15  # what no head at all would give

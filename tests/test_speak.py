@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,6 @@ import pytest
 from media_samples import write_sound
 from tiny_avatar import LOWER_CODES, SIDE, TinyClip, save_tiny_avatar
 
-from render.head_model import BonePose
 from talkinghead import speak as speak_module
 from talkinghead.acting import NO_BLINKS
 from talkinghead.avatar import Avatar
@@ -21,9 +20,8 @@ from talkinghead.backgrounds import over
 from talkinghead.compositing import BlendRegion
 from talkinghead.config import SpeakConfig
 from talkinghead.errors import BackgroundError, PoseFileError
-from talkinghead.head_motion import source_pose
 from talkinghead.progress import Progress
-from talkinghead.renderer import AvatarRenderer
+from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.speak import speak
 from talkinghead.timeline import PingPong
 from tools.audio import probe_audio, read_audio
@@ -108,11 +106,9 @@ def test_held_out_frames_are_not_shown(avatar: Avatar, tmp_path: Path, monkeypat
     drawn: list[int] = []
     in_place = AvatarRenderer.in_place
 
-    def watched(
-        self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray
-    ) -> np.ndarray:
-        drawn.append(frame)
-        return in_place(self, frame, source, lower, upper)
+    def watched(self: AvatarRenderer, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        drawn.extend(frame.number for frame in frames)
+        return in_place(self, frames)
 
     monkeypatch.setattr(AvatarRenderer, "in_place", watched)
     fitted = replace(avatar, manifest=replace(avatar.manifest, fitted_frames=12))
@@ -125,11 +121,9 @@ def test_silence_closes_the_mouth(avatar: Avatar, tmp_path: Path, monkeypatch: p
     codes: list[np.ndarray] = []
     in_place = AvatarRenderer.in_place
 
-    def watched(
-        self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray
-    ) -> np.ndarray:
-        codes.append(lower)
-        return in_place(self, frame, source, lower, upper)
+    def watched(self: AvatarRenderer, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        codes.extend(frame.lower for frame in frames)
+        return in_place(self, frames)
 
     monkeypatch.setattr(AvatarRenderer, "in_place", watched)
     audio = write_sound(tmp_path / "audio.wav", np.zeros(16_000, np.float32), 16_000)
@@ -152,8 +146,8 @@ def test_ten_minutes_stay_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     fps, rate = Fraction(24_000, 1001), 16_000
     avatar = replace(save_tiny_avatar(tmp_path, TinyClip(fps=fps)), lips=EnergyLips())
 
-    def flash(self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        return np.full_like(source, 200 if lower[0] else 50)
+    def flash(self: AvatarRenderer, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        return [np.full_like(frame.picture, 200 if frame.lower[0] else 50) for frame in frames]
 
     def blank(info: VideoInfo, order: Iterable[int]) -> Iterator[np.ndarray]:
         """Saves the time of reading footage that is not looked at."""
@@ -188,12 +182,10 @@ def leftovers(folder: Path) -> list[str]:
 def test_what_goes_wrong_is_raised_and_leaves_nothing(
     avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
 ) -> None:
-    def failing(
-        self: AvatarRenderer, frame: int, source: np.ndarray, lower: np.ndarray, upper: np.ndarray
-    ) -> np.ndarray:
-        if frame == 7:
+    def failing(self: AvatarRenderer, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        if any(frame.number == 7 for frame in frames):
             raise MemoryError("no memory for frame 7")
-        return source
+        return [frame.picture for frame in frames]
 
     monkeypatch.setattr(AvatarRenderer, "in_place", failing)
     audio = write_sound(tmp_path / "audio.wav", babble(Fraction(1), 16_000), 16_000)
@@ -250,10 +242,10 @@ def test_over_a_colour_nothing_of_the_footage_is_left(
     monkeypatch.setattr(speak_module, "frames_in_order", None)
     info = probe(speak_freely(avatar, tmp_path, background="#00a0ff", crf=1, mouth_gain=0.0))
     assert (info.width, info.height, info.fps, info.frame_count, info.has_audio) == (80, 80, 25, 25, True)
-    renderer, tracks = AvatarRenderer(avatar), avatar.tracks
+    renderer = AvatarRenderer(avatar)
     color = np.full((80, 80, 3), (0, 160, 255), np.uint8)
-    for frame, picture in enumerate(read_frames(info, 0, 12)):
-        person = renderer.person(source_pose(tracks, frame), avatar.lips.closed_code, tracks.upper[frame])
+    people = renderer.person([DrivenFrame(frame, avatar.lips.closed_code) for frame in range(12)])
+    for person, picture in zip(people, read_frames(info, 0, 12), strict=True):
         assert np.abs(picture.astype(int) - over(resampled(person, 80), color)).mean() < 4
 
 
@@ -265,7 +257,8 @@ def test_over_the_plate_it_is_the_free_render(tmp_path: Path, monkeypatch: pytes
         speak_freely(avatar, tmp_path, background="plate", mouth_gain=0.0)
     renderer = AvatarRenderer(avatar)
     for frame in (0, 7, 15):
-        assert np.abs(written[frame].astype(int) - renderer.free(frame, avatar.lips.closed_code)).max() <= 1
+        (free,) = renderer.free([DrivenFrame(frame, avatar.lips.closed_code)])
+        assert np.abs(written[frame].astype(int) - free).max() <= 1
 
 
 def test_no_mouth_gain_is_a_closed_mouth_and_more_is_in_proportion(
@@ -277,14 +270,10 @@ def test_no_mouth_gain_is_a_closed_mouth_and_more_is_in_proportion(
         codes = heard.setdefault(gain, [])
 
         def watched(
-            self: AvatarRenderer,
-            pose: BonePose,
-            lower: np.ndarray,
-            upper: np.ndarray,
-            codes: list[np.ndarray] = codes,
-        ) -> np.ndarray:
-            codes.append(lower)
-            return person(self, pose, lower, upper)
+            self: AvatarRenderer, frames: Sequence[DrivenFrame], codes: list[np.ndarray] = codes
+        ) -> list[np.ndarray]:
+            codes.extend(frame.lower for frame in frames)
+            return person(self, frames)
 
         monkeypatch.setattr(AvatarRenderer, "person", watched)
         speak_freely(avatar, tmp_path, background="plate", mouth_gain=gain)
