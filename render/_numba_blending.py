@@ -21,7 +21,6 @@ from render._numba_projection import (
     BLUE,
     BOTTOM,
     FALLOFF_X,
-    FALLOFF_Y,
     GREEN,
     LEFT,
     LOG2_OPACITY,
@@ -29,6 +28,7 @@ from render._numba_projection import (
     MEAN_Y,
     RED,
     RIGHT,
+    ROOT_FALLOFF_Y,
     ROW,
     SHEAR,
     TILE_HEIGHT,
@@ -52,6 +52,7 @@ from render._numba_simd import (
     select,
     splat,
     store,
+    store_first,
 )
 
 STRIDE = TILE_WIDTH + LANES
@@ -125,13 +126,14 @@ def splat_colors(rows: np.ndarray, row: int) -> Vector3:
 
 @inlined
 def column_terms(rows: np.ndarray, row: int, column: int, first_row: int) -> tuple[float32x16, float32x16, float32x16]:
-    """What the exponent takes from the pixel columns: dx, the term in dx alone, and u = dy - SHEAR * dx at `first_row`.
+    """What the exponent takes from the pixel columns: dx, the term in dx alone, and t at `first_row`.
 
     `column` and `first_row` are those of the image.
     """
     dx = lane_numbers() + (np.float32(column) + _HALF - rows[row + MEAN_X])
     across = multiply_add(rows[row + FALLOFF_X] * dx, dx, splat(rows[row + LOG2_OPACITY]))
-    return dx, across, (np.float32(first_row) + _HALF - rows[row + MEAN_Y]) - rows[row + SHEAR] * dx
+    u = (np.float32(first_row) + _HALF - rows[row + MEAN_Y]) - rows[row + SHEAR] * dx
+    return dx, across, rows[row + ROOT_FALLOFF_Y] * u
 
 
 @inlined
@@ -182,14 +184,14 @@ def _blend_tile(tile: int, rows: np.ndarray, lists: TileLists, planes: np.ndarra
         prefetch(rows, lists.members[place + PREFETCH_AHEAD] * ROW)
         row = lists.members[place] * ROW
         splat_red, splat_green, splat_blue = splat_colors(rows, row)
-        falloff_y = splat(rows[row + FALLOFF_Y])
+        root_falloff_y = splat(rows[row + ROOT_FALLOFF_Y])
         first_column, last_column, first_y, last_y = splat_box(rows, row, left, top, first_row, last_row)
         for column in range(first_column, last_column + 1, LANES):
-            _, across, u = column_terms(rows, row, left + column, top + first_y)
+            _, across, t = column_terms(rows, row, left + column, top + first_y)
             for y in range(first_y, last_y + 1):
                 pixel = y * STRIDE + column
-                exponent = multiply_add(falloff_y * u, u, across)
-                u = u + _ONE
+                exponent = multiply_add(-t, t, across)
+                t = t + root_falloff_y
                 open_before = load(transmittance, pixel)
                 _, _, _, weight, open_after = composite(exponent, open_before)
                 store(red, pixel, multiply_add(weight, splat_red, load(red, pixel)))
@@ -206,11 +208,13 @@ def _write_tile(tile: int, planes: np.ndarray, image: ImageArrays) -> None:
     for row in range(height):
         source = row * STRIDE
         target = (top + row) * image.width + left
-        for x in range(width):
-            image.alpha[target + x] = _ONE - abs(planes[0, source + x])
-        for channel in range(3):
-            for x in range(width):
-                image.rgb[channel * size + target + x] = planes[1 + channel, source + x]
+        for x in range(0, width, LANES):
+            transmittance = load(planes[0], source + x)
+            alpha = _ONE - maximum(transmittance, -transmittance)
+            store_first(image.alpha, target + x, alpha, width - x)
+            for channel in range(3):
+                color = load(planes[1 + channel], source + x)
+                store_first(image.rgb, channel * size + target + x, color, width - x)
 
 
 @compiled

@@ -24,16 +24,19 @@ from render._numba_blending import (
     splat_colors,
     tile_box,
 )
-from render._numba_projection import FALLOFF_Y, ROW
+from render._numba_projection import ROOT_FALLOFF_Y, ROW, TILE_WIDTH
 from render._numba_projection_backward import SPLAT_GRADIENT
 from render._numba_simd import (
     LANES,
     compiled,
     inlined,
     kernel,
+    lane_numbers,
     load,
+    load_first,
     multiply_add,
     prefetch,
+    reciprocal,
     select,
     splat,
     store,
@@ -60,7 +63,8 @@ def blend_backward(
     `rgb_gradient` and `alpha_gradient` are flat planes like those of `image`; the tiles are those of `blend`.
     """
     table[:] = _ZERO
-    planes = np.empty((5, PLANE), np.float32)
+    planes = np.zeros((5, PLANE), np.float32)
+    planes[0] = -_ONE
     for place in range(worker, lists.busiest_first.size, workers):
         tile = lists.busiest_first[place]
         if image.composited[tile] > 0:
@@ -72,23 +76,27 @@ def blend_backward(
 def _read_tile(
     tile: int, planes: np.ndarray, image: ImageArrays, rgb_gradient: np.ndarray, alpha_gradient: np.ndarray
 ) -> None:
-    """Planes of a tile before its first splat: transmittance, S, and the gradients of red, green, blue."""
+    """Planes of a tile before its first splat: transmittance, S, and the gradients of red, green, blue.
+
+    What lies to the right of the tile stays finished and zero.
+    """
     left, top, width, height = tile_box(tile, image)
     size = image.width * image.height
-    planes[0] = -_ONE
-    planes[1:] = _ZERO
     for row in range(height):
         target = row * STRIDE
         source = (top + row) * image.width + left
-        for x in range(width):
-            planes[0, target + x] = _ONE
-            planes[1, target + x] = -alpha_gradient[source + x] * (_ONE - image.alpha[source + x])
-        for channel in range(3):
-            offset = channel * size + source
-            for x in range(width):
-                gradient = rgb_gradient[offset + x]
-                planes[2 + channel, target + x] = gradient
-                planes[1, target + x] += image.rgb[offset + x] * gradient
+        for x in range(0, TILE_WIDTH, LANES):
+            inside = width - x
+            transmittance = _ONE - load_first(image.alpha, source + x, inside)
+            behind = -(load_first(alpha_gradient, source + x, inside) * transmittance)
+            for channel in range(3):
+                pixel = channel * size + source + x
+                gradient = load_first(rgb_gradient, pixel, inside)
+                store(planes[2 + channel], target + x, gradient)
+                behind = multiply_add(load_first(image.rgb, pixel, inside), gradient, behind)
+            store(planes[1], target + x, behind)
+            is_inside = lane_numbers() < np.float32(inside)
+            store(planes[0], target + x, select(is_inside, splat(_ONE), splat(-_ONE)))
 
 
 @compiled
@@ -117,17 +125,17 @@ def _replay_splat(
     red_gradient, green_gradient, blue_gradient = planes[2], planes[3], planes[4]
     left, top, first_row, last_row = box
     colors = splat_colors(rows, row)
-    falloff_y = splat(rows[row + FALLOFF_Y])
+    root_falloff_y = splat(rows[row + ROOT_FALLOFF_Y])
     first_column, last_column, first_y, last_y = splat_box(rows, row, left, top, first_row, last_row)
     zero = splat(_ZERO)
     red, green, blue = zero, zero, zero
-    q_sum, q_x, q_u, q_xx, q_xu, q_uu = zero, zero, zero, zero, zero, zero
+    q_sum, q_x, q_t, q_xx, q_xt, q_tt = zero, zero, zero, zero, zero, zero
     for column in range(first_column, last_column + 1, LANES):
-        dx, across, u = column_terms(rows, row, left + column, top + first_y)
-        column_q, column_qu = zero, zero
+        dx, across, t = column_terms(rows, row, left + column, top + first_y)
+        column_q, column_qt = zero, zero
         for y in range(first_y, last_y + 1):
             pixel = y * STRIDE + column
-            exponent = multiply_add(falloff_y * u, u, across)
+            exponent = multiply_add(-t, t, across)
             open_before = load(transmittance, pixel)
             unclamped, alpha, blended, weight, open_after = composite(exponent, open_before)
             store(transmittance, pixel, open_after)
@@ -141,18 +149,18 @@ def _replay_splat(
             )
             still_behind = multiply_add(-weight, value, load(behind, pixel))
             store(behind, pixel, still_behind)
-            gradient = multiply_add(open_before, value, -(still_behind / (_ONE - alpha)))
+            gradient = multiply_add(open_before, value, -(still_behind * reciprocal(_ONE - alpha)))
             q = select(blended & (unclamped <= _ALPHA_MAX), -(unclamped * gradient), zero)
             column_q = column_q + q
-            qu = q * u
-            column_qu = column_qu + qu
-            q_uu = multiply_add(qu, u, q_uu)
-            u = u + _ONE
+            qt = q * t
+            column_qt = column_qt + qt
+            q_tt = multiply_add(qt, t, q_tt)
+            t = t + root_falloff_y
         q_sum = q_sum + column_q
-        q_u = q_u + column_qu
+        q_t = q_t + column_qt
         moment = column_q * dx
         q_x = q_x + moment
         q_xx = multiply_add(moment, dx, q_xx)
-        q_xu = multiply_add(column_qu, dx, q_xu)
-    total = load(table, target) + sums((q_sum, q_x, q_u, q_xx, q_xu, q_uu, red, green, blue))
+        q_xt = multiply_add(column_qt, dx, q_xt)
+    total = load(table, target) + sums((q_sum, q_x, q_t, q_xx, q_xt, q_tt, red, green, blue))
     store(table, target, total)

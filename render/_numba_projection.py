@@ -53,18 +53,21 @@ TILE_HEIGHT = 32
 ROW = 16
 """Floats in a row of the splat table, which is one cache line. See the columns below."""
 
-MEAN_X, MEAN_Y, FALLOFF_X, SHEAR, FALLOFF_Y, LOG2_OPACITY, RED, GREEN, BLUE, LEFT, RIGHT, TOP, BOTTOM = range(13)
+MEAN_X, MEAN_Y, FALLOFF_X, SHEAR, ROOT_FALLOFF_Y, LOG2_OPACITY, RED, GREEN, BLUE, LEFT, RIGHT, TOP, BOTTOM = range(13)
 """Columns of the splat table. With (dx, dy) the way from the mean to a pixel centre, in px,
 
-    log2(alpha) / EXPONENT_STEPS = LOG2_OPACITY + FALLOFF_X * dx^2 + FALLOFF_Y * (dy - SHEAR * dx)^2,
+    log2(alpha) / EXPONENT_STEPS = LOG2_OPACITY + FALLOFF_X * dx^2 - t^2 with t = ROOT_FALLOFF_Y * (dy - SHEAR * dx),
 
 which is the quadratic form of the inverse covariance with its square completed: for thin splats the usual form cancels.
+From one pixel row to the next t grows by ROOT_FALLOFF_Y.
 LEFT to BOTTOM are the first and last pixel column, first and last pixel row that the splat may touch, inclusive."""
 
 CULLED = np.float32(-1.0)
 """The depth of a Gaussian that is not drawn."""
 
-_CONIC_SCALE = np.float32(-0.5 * math.log2(math.e) / EXPONENT_STEPS)
+CONIC_SCALE = np.float32(0.5 * math.log2(math.e) / EXPONENT_STEPS)
+"""-log2(alpha) / EXPONENT_STEPS at a pixel whose squared distance, in standard deviations, is 1, for opacity 1."""
+
 _LOG2_ALPHA_MIN = np.float32(math.log2(ALPHA_MIN))
 _EXTENT_SCALE = np.float32(2.0 * math.log(2.0))
 # Bounds are widened by this against rounding; a pixel too many costs time and never changes the picture.
@@ -195,7 +198,7 @@ def _project_block(
     inverse_z, slopes, clamped = linearise(point, camera)
     along_x, along_y = along_image(axes, inverse_z, clamped, camera)
     xx, xy, yy, determinant = covariance(along_x, along_y)
-    falloff_x, falloff_y = _CONIC_SCALE / xx, _CONIC_SCALE * xx / determinant
+    falloff_x, root_falloff_y = -CONIC_SCALE / xx, square_root(CONIC_SCALE * xx / determinant)
     mean_x, mean_y = camera.fx * slopes[0] + camera.cx, camera.fy * slopes[1] + camera.cy
     opacity = load(gaussians.opacities, first)
     red, green, blue = load_columns(gaussians.colors, first * 3, 3)
@@ -211,7 +214,7 @@ def _project_block(
     bottom = minimum(round_down(mean_y + half_height - _HALF), last_row)
 
     # A sum is finite only if all of its terms are.
-    finite = is_finite(mean_x + mean_y + falloff_x + falloff_y + yy) & is_finite(red + green + blue + opacity)
+    finite = is_finite(mean_x + mean_y + falloff_x + root_falloff_y + yy) & is_finite(red + green + blue + opacity)
     inside = (point[2] > _NEAR) & (point[2] < _FAR) & (left <= right) & (top <= bottom)
     visible = finite & inside & (opacity >= _ALPHA_MIN)
     store(splats.depths, target, select(visible, point[2], splat(CULLED)))
@@ -221,7 +224,7 @@ def _project_block(
     store_columns(splats.tile_rects, target * 4, rect)
     unused = splat(_ZERO)
     row = (
-        mean_x, mean_y, falloff_x, xy / xx, falloff_y,
+        mean_x, mean_y, falloff_x, xy / xx, root_falloff_y,
         log2_opacity * np.float32(1 / EXPONENT_STEPS),
         red, green, blue, left, right, top, bottom, unused, unused, unused,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from render._numba_math import (
     transposed,
 )
 from render._numba_projection import (
+    CONIC_SCALE,
     CameraArrays,
     GaussianArrays,
     along_image,
@@ -41,6 +42,7 @@ from render._numba_simd import (
     mask16,
     select,
     splat,
+    square_root,
     store,
     store_columns,
     sums,
@@ -48,10 +50,11 @@ from render._numba_simd import (
 
 SPLAT_GRADIENT = 16
 """Floats in a row of a splat gradient table. With q the gradient of -log(alpha) at a pixel, (dx, dy) the way from the
-mean to that pixel and u = dy - SHEAR * dx, the row sums over all pixels: q, q dx, q u, q dx^2, q dx u, q u^2 and the
-gradients of red, green, blue."""
+mean to that pixel and t as in the splat table, the row sums over all pixels: q, q dx, q t, q dx^2, q dx t, q t^2 and
+the gradients of red, green, blue."""
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_INVERSE_CONIC_SCALE = np.float32(1 / CONIC_SCALE)
 
 
 @kernel
@@ -68,8 +71,7 @@ def project_backward(
     """Gradients of Gaussians `start` to `stop`, from the splat gradient tables of all workers.
 
     `tables` is [workers, padded N * SPLAT_GRADIENT], and the first is overwritten; the arrays of `gradients` are padded
-    to a multiple of LANES; `view_gradient` [16] takes the sums for the rotation of world_to_camera, row by row, and for
-    its translation. `start` is a multiple of LANES; `stop` is, or is N.
+    to a multiple of LANES; `view_gradient` [16] takes the sums for world_to_camera, row by row. `start` is a multiple of LANES; `stop` is, or is N.
     """
     for worker in range(1, tables.shape[0]):
         for element in range(start * SPLAT_GRADIENT, (stop + LANES - 1) // LANES * LANES * SPLAT_GRADIENT):
@@ -109,7 +111,8 @@ def _blocks_backward(
         second_row = add(second_row, more_rows[1])
         third_row = add(third_row, more_rows[2])
         translation = add(translation, more_translation)
-    return sums(first_row + second_row + third_row + translation)
+    tx, ty, tz = translation
+    return sums((*first_row, tx, *second_row, ty, *third_row, tz))
 
 
 @inlined
@@ -191,15 +194,17 @@ def _image_backward(
 
     # -log(alpha) = dx^2 / (2 variance_x) + stiffness * u^2 / 2 + const, with u = dy - shear * dx. The gradient is taken
     # through these three and not through the inverse covariance, in which large terms cancel for thin splats.
-    _, q_x, q_u, q_xx, q_xu, q_uu = splat_gradient[:6]
+    # The table holds sums with t = sqrt(CONIC_SCALE * stiffness) * u.
+    _, q_x, q_t, q_xx, q_xt, q_tt = splat_gradient[:6]
+    stiffness_per_t = square_root(stiffness * _INVERSE_CONIC_SCALE)  # stiffness * u / t
     residual = combine(along_y, splat(_ONE), along_x, -shear)
-    widening = -stiffness * stiffness * q_uu
-    shearing = stiffness * inverse_variance * q_xu
+    widening = -stiffness * _INVERSE_CONIC_SCALE * q_tt
+    shearing = stiffness_per_t * inverse_variance * q_xt
     along_y_gradient = combine(residual, widening, along_x, -shearing)
     along_x_gradient = combine(
         along_x, shearing * shear - inverse_variance * inverse_variance * q_xx, residual, -(shearing + shear * widening)
     )
-    mean_y = -stiffness * q_u
+    mean_y = -stiffness_per_t * q_t
     mean_x = -inverse_variance * q_x - shear * mean_y
 
     first = scale(along_x_gradient, camera.fx * inverse_z)

@@ -177,6 +177,13 @@ def multiply_add(context: Any, a: types.Type, b: types.Type, c: types.Type) -> _
 
 
 @intrinsic
+def reciprocal(context: Any, a: types.Type) -> _Intrinsic:
+    """1 / a within 3e-7 relative: LLVM may refine the processor's estimate instead of dividing, which takes longer."""
+    one = _constant(1.0, _FLOATS)
+    return float32x16(a), _lower(lambda builder, a: builder.fdiv(one, a, flags=("arcp",)))
+
+
+@intrinsic
 def select(context: Any, mask: types.Type, a: types.Type, b: types.Type) -> _Intrinsic:
     """`a` where the mask is set, else `b`."""
     return float32x16(mask16, float32x16, float32x16), _lower(lambda builder, *mab: builder.select(*mab))
@@ -288,6 +295,44 @@ def store(context: Any, array: types.Type, index: types.Type, value: types.Type)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, float32x16), code
+
+
+def _first_lanes(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+    """The mask of the first `count` lanes; none where it is negative, all where it is LANES or more."""
+    lanes = ir.VectorType(count.type, LANES)
+    undefined = ir.Constant(lanes, ir.Undefined)
+    first = builder.insert_element(undefined, count, ir.Constant(_I32, 0))
+    counts = builder.shuffle_vector(first, undefined, _indices([0] * LANES))
+    return builder.icmp_signed("<", ir.Constant(lanes, [ir.Constant(count.type, n) for n in range(LANES)]), counts)
+
+
+@intrinsic
+def load_first(context: Any, array: types.Type, index: types.Type, count: types.Type) -> _Intrinsic:
+    """The first `count` values that `load` would give, then zeros; the array may end after them."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:
+        *place, count = arguments
+        address = _pointer(context, builder, signature.args[0], *place)
+        operands = [address, ir.Constant(_I32, 4), _first_lanes(builder, count), _constant(0.0, _FLOATS)]
+        return _call(builder, f"llvm.masked.load.v{LANES}f32.p0", operands, _FLOATS)
+
+    return float32x16(array, types.intp, types.intp), code
+
+
+@intrinsic
+def store_first(
+    context: Any, array: types.Type, index: types.Type, value: types.Type, count: types.Type
+) -> _Intrinsic:
+    """Writes the first `count` lanes of `value` into a flat float32 array from `index` on."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:
+        *place, value, count = arguments
+        address = _pointer(context, builder, signature.args[0], *place)
+        operands = [value, address, ir.Constant(_I32, 4), _first_lanes(builder, count)]
+        _call(builder, f"llvm.masked.store.v{LANES}f32.p0", operands, ir.VoidType())
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, float32x16, types.intp), code
 
 
 @intrinsic

@@ -40,6 +40,7 @@ MIN_GAUSSIANS_PER_WORKER = 2048
 class _Rendering:
     """A rendered image and what its gradient needs, all of it arrays."""
 
+    gaussians: GaussianArrays
     camera: CameraArrays
     splats: SplatArrays
     lists: TileLists
@@ -70,19 +71,19 @@ class _Rasterize(torch.autograd.Function):
     def forward(ctx: FunctionCtx, *inputs: Tensor | Camera) -> tuple[Tensor, Tensor]:
         *tensors, world_to_camera, camera = inputs
         rgb, alpha, ctx.rendering = _render(_gaussian_arrays(tensors), world_to_camera, camera)
-        # All of these are read again in backward; saving them lets autograd notice if they are changed in between.
+        # The rendering's arrays are these, read again in backward; autograd notices if they are changed in between.
         ctx.save_for_backward(*tensors, world_to_camera, rgb, alpha)
         return rgb, alpha
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, rgb_gradient: Tensor, alpha_gradient: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors[:5]
-        return (*_gradients(ctx.rendering, _gaussian_arrays(tensors), rgb_gradient, alpha_gradient), None)
+        _ = ctx.saved_tensors  # raises if one of them has changed
+        return (*_gradients(ctx.rendering, rgb_gradient, alpha_gradient), None)
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().contiguous().view(-1).numpy()
+    return np.ascontiguousarray(tensor.detach().numpy()).reshape(-1)
 
 
 def _empty(*shape: int) -> np.ndarray:
@@ -136,14 +137,12 @@ def _render(gaussians: GaussianArrays, world_to_camera: Tensor, camera: Camera) 
     image = ImageArrays(_flat(rgb), _flat(alpha), np.empty(tiles, np.int32), camera.width, camera.height)
     workers = min(worker_limit(), tiles)
     _on_workers(workers, lambda worker: blend(splats.rows, lists, image, worker, workers))
-    return rgb, alpha, _Rendering(view, splats, lists, image)
+    return rgb, alpha, _Rendering(gaussians, view, splats, lists, image)
 
 
-def _gradients(
-    rendering: _Rendering, gaussians: GaussianArrays, rgb_gradient: Tensor, alpha_gradient: Tensor
-) -> tuple[Tensor, ...]:
+def _gradients(rendering: _Rendering, rgb_gradient: Tensor, alpha_gradient: Tensor) -> tuple[Tensor, ...]:
     """Gradients of means, quats, scales, opacities, colors and world_to_camera."""
-    splats, lists, image = rendering.splats, rendering.lists, rendering.image
+    gaussians, splats, lists, image = rendering.gaussians, rendering.splats, rendering.lists, rendering.image
     count, padded = gaussians.opacities.size, splats.depths.size
     workers = min(worker_limit(), lists.busiest_first.size)
     tables = _empty(workers, padded * SPLAT_GRADIENT)
@@ -162,17 +161,14 @@ def _gradients(
     gradients = _gaussian_arrays(outputs)
     shares = _shares(count)
     # A view that is not finite drew nothing, and must not turn the gradients from zero to NaN.
-    camera = rendering.camera._replace(world_to_camera=np.nan_to_num(rendering.camera.world_to_camera))
-    view_gradients = torch.empty(len(shares), LANES)
-    view_rows = view_gradients.numpy()
+    view = rendering.camera.world_to_camera
+    camera = rendering.camera._replace(world_to_camera=np.where(np.isfinite(view), view, np.float32(0.0)))
+    view_gradients = np.empty((len(shares), LANES), np.float32)
     _on_workers(
         len(shares),
         lambda worker: project_backward(
-            gaussians, camera, splats.depths, tables, gradients, view_rows[worker], *shares[worker]
+            gaussians, camera, splats.depths, tables, gradients, view_gradients[worker], *shares[worker]
         ),
     )
-    view_sums = view_gradients.sum(dim=0)
-    world_to_camera_gradient = torch.zeros(4, 4)
-    world_to_camera_gradient[:3, :3] = view_sums[:9].view(3, 3)
-    world_to_camera_gradient[:3, 3] = view_sums[9:12]
+    world_to_camera_gradient = torch.from_numpy(view_gradients.sum(axis=0).reshape(4, 4))
     return (*(output[:count] for output in outputs), world_to_camera_gradient)

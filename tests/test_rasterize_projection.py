@@ -15,11 +15,11 @@ from render._numba_projection import (
     BOTTOM,
     CULLED,
     FALLOFF_X,
-    FALLOFF_Y,
     LEFT,
     MEAN_X,
     MEAN_Y,
     RIGHT,
+    ROOT_FALLOFF_Y,
     ROW,
     SHEAR,
     TOP,
@@ -89,7 +89,8 @@ def test_numba_projects_like_gsplat(name: str) -> None:
     torch.testing.assert_close(rows[visible][:, [MEAN_X, MEAN_Y]], means[visible], rtol=1e-5, atol=1e-4)
     numba_depths = torch.from_numpy(splats.depths[:count]).double()
     torch.testing.assert_close(numba_depths[visible], depths[visible], rtol=1e-5, atol=1e-6)
-    falloff_x, shear, falloff_y = rows[visible][:, [FALLOFF_X, SHEAR, FALLOFF_Y]].unbind(-1)
+    falloff_x, shear, root = rows[visible][:, [FALLOFF_X, SHEAR, ROOT_FALLOFF_Y]].unbind(-1)
+    falloff_y = -(root**2)
     completed = torch.stack([falloff_x + falloff_y * shear**2, -falloff_y * shear, falloff_y], dim=-1)
     scale = -0.5 * np.log2(np.e) / EXPONENT_STEPS
     torch.testing.assert_close(completed / scale, conics[visible], rtol=1e-4, atol=1e-5)
