@@ -68,18 +68,31 @@ def _tile_rect(tile_rects: np.ndarray, splat: int) -> tuple[int, int, int, int]:
     return int(tile_rects[at]), int(tile_rects[at + 1]), int(tile_rects[at + 2]), int(tile_rects[at + 3])
 
 
+def tile_grid(width: int, height: int) -> tuple[int, int]:
+    """Rows and columns of tiles that cover an image."""
+    return -(-height // TILE_HEIGHT), -(-width // TILE_WIDTH)
+
+
 @kernel
-def bin_into_tiles(order: np.ndarray, tile_rects: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and members of the `TileLists`: a counting sort by tile, which keeps the depth order within each tile."""
-    columns, rows = (width + TILE_WIDTH - 1) // TILE_WIDTH, (height + TILE_HEIGHT - 1) // TILE_HEIGHT
-    offsets = np.zeros(columns * rows + 1, np.int32)
-    for splat in range(tile_rects.size // 4):
+def count_in_tiles(tile_rects: np.ndarray, start: int, stop: int, counts: np.ndarray) -> None:
+    """Adds to `counts`, int32 [tile rows, tile columns], how many of the splats `start` to `stop` touch each tile."""
+    for splat in range(start, stop):
         first_column, last_column, first_row, last_row = _tile_rect(tile_rects, splat)
         for row in range(first_row, last_row + 1):
             for column in range(first_column, last_column + 1):
-                offsets[row * columns + column + 1] += 1
-    for tile in range(columns * rows):
-        offsets[tile + 1] += offsets[tile]
+                counts[row, column] += 1
+
+
+@kernel
+def bin_into_tiles(order: np.ndarray, tile_rects: np.ndarray, counts: np.ndarray) -> TileLists:
+    """A counting sort by tile, which keeps the depth order within each tile.
+
+    `counts` [workers, tile rows, tile columns] add up to how many splats touch each tile, as `count_in_tiles` has it.
+    """
+    _, rows, columns = counts.shape
+    offsets = np.zeros(rows * columns + 1, np.int32)
+    for tile in range(rows * columns):
+        offsets[tile + 1] = offsets[tile] + counts[:, tile // columns, tile % columns].sum()
 
     members = np.empty(offsets[-1] + PREFETCH_AHEAD, np.int32)
     members[offsets[-1] :] = 0
@@ -91,4 +104,4 @@ def bin_into_tiles(order: np.ndarray, tile_rects: np.ndarray, width: int, height
                 tile = row * columns + column
                 members[place[tile]] = splat
                 place[tile] += 1
-    return offsets, members
+    return TileLists(offsets, members, np.argsort(offsets[:-1] - offsets[1:]))

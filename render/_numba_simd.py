@@ -320,9 +320,7 @@ def load_first(context: Any, array: types.Type, index: types.Type, count: types.
 
 
 @intrinsic
-def store_first(
-    context: Any, array: types.Type, index: types.Type, value: types.Type, count: types.Type
-) -> _Intrinsic:
+def store_first(context: Any, array: types.Type, index: types.Type, value: types.Type, count: types.Type) -> _Intrinsic:
     """Writes the first `count` lanes of `value` into a flat float32 array from `index` on."""
 
     def code(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:

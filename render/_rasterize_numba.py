@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from render._numba_binning import TileLists, bin_into_tiles, sort_by_depth
+from render._numba_binning import TileLists, bin_into_tiles, count_in_tiles, sort_by_depth, tile_grid
 from render._numba_blending import ImageArrays, blend
 from render._numba_blending_backward import blend_backward
 from render._numba_projection import (
@@ -127,16 +127,21 @@ def _render(gaussians: GaussianArrays, world_to_camera: Tensor, camera: Camera) 
     view = _camera_arrays(world_to_camera, camera)
     splats = SplatArrays(_empty(padded * ROW), _empty(padded), _empty(padded * 4))
     shares = _shares(count)
-    _on_workers(len(shares), lambda worker: project(gaussians, view, splats, *shares[worker]))
-    order = sort_by_depth(splats.depths)
-    offsets, members = bin_into_tiles(order, splats.tile_rects, camera.width, camera.height)
-    lists = TileLists(offsets, members, busiest_first=np.argsort(offsets[:-1] - offsets[1:]))
+    counts = np.zeros((len(shares), *tile_grid(camera.width, camera.height)), np.int32)
 
-    rgb, alpha = torch.empty(3, camera.height, camera.width), torch.empty(camera.height, camera.width)
-    tiles = lists.busiest_first.size
-    image = ImageArrays(_flat(rgb), _flat(alpha), np.empty(tiles, np.int32), camera.width, camera.height)
+    def project_share(worker: int) -> None:
+        project(gaussians, view, splats, *shares[worker])
+        count_in_tiles(splats.tile_rects, *shares[worker], counts[worker])
+
+    _on_workers(len(shares), project_share)
+    lists = bin_into_tiles(sort_by_depth(splats.depths), splats.tile_rects, counts)
+
+    pixels, tiles = camera.height * camera.width, counts[0].size
+    image = ImageArrays(_empty(3 * pixels), _empty(pixels), np.empty(tiles, np.int32), camera.width, camera.height)
     workers = min(worker_limit(), tiles)
     _on_workers(workers, lambda worker: blend(splats.rows, lists, image, worker, workers))
+    rgb = torch.from_numpy(image.rgb).view(3, camera.height, camera.width)
+    alpha = torch.from_numpy(image.alpha).view(camera.height, camera.width)
     return rgb, alpha, _Rendering(gaussians, view, splats, lists, image)
 
 
@@ -151,14 +156,9 @@ def _gradients(rendering: _Rendering, rgb_gradient: Tensor, alpha_gradient: Tens
         workers, lambda worker: blend_backward(splats.rows, lists, image, *planes, tables[worker], worker, workers)
     )
 
-    outputs = [
-        torch.empty(padded, 3),
-        torch.empty(padded, 4),
-        torch.empty(padded, 3),
-        torch.empty(padded),
-        torch.empty(padded, 3),
-    ]
-    gradients = _gaussian_arrays(outputs)
+    shapes = (padded, 3), (padded, 4), (padded, 3), (padded,), (padded, 3)
+    outputs = [np.empty(shape, np.float32) for shape in shapes]
+    gradients = GaussianArrays(*(output.reshape(-1) for output in outputs))
     shares = _shares(count)
     # A view that is not finite drew nothing, and must not turn the gradients from zero to NaN.
     view = rendering.camera.world_to_camera
@@ -171,4 +171,4 @@ def _gradients(rendering: _Rendering, rgb_gradient: Tensor, alpha_gradient: Tens
         ),
     )
     world_to_camera_gradient = torch.from_numpy(view_gradients.sum(axis=0).reshape(4, 4))
-    return (*(output[:count] for output in outputs), world_to_camera_gradient)
+    return (*(torch.from_numpy(output[:count]) for output in outputs), world_to_camera_gradient)
