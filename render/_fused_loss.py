@@ -1,8 +1,7 @@
 """The loss of a step and its gradient in one pass over the pixels.
 
 In plain torch the loss is some thirty operations on pictures of 3 MB, each bound by memory: as expensive as the
-rasterizer, forward and backward. Here every pixel is read once, while another thread takes a small window through
-autograd.
+rasterizer, forward and backward. Here every pixel is read once, while another thread measures the window.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from render._fused_window import window_loss_and_gradient
 from render._workers import on_threads
-from render.losses import LossTarget, LossWeights, window_loss, window_share
+from render.losses import LossTarget, LossWeights, window_share
 from render.rasterize import RenderOutput
 
 
@@ -49,9 +49,9 @@ class _PictureLoss(torch.autograd.Function):
             ]
         )
         for gradient, part in zip(gradients, window_gradients, strict=True):
-            gradient[..., target.rows, target.columns] += part
+            gradient[..., target.rows, target.columns] += torch.from_numpy(part)
         ctx.save_for_backward(*gradients)
-        return inside + everywhere
+        return torch.tensor(inside + everywhere, dtype=torch.float32)
 
     @staticmethod
     @once_differentiable
@@ -64,17 +64,19 @@ class _PictureLoss(torch.autograd.Function):
 
 def _in_window(
     renders: tuple[Tensor, ...], target: LossTarget, weights: LossWeights
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[float, tuple[np.ndarray, ...]]:
     """The loss of the window, and its gradients there."""
-    front_rgb, front_alpha, mouth_rgb, mouth_alpha = parts = [
-        tensor.detach()[..., target.rows, target.columns].requires_grad_() for tensor in renders
-    ]
-    with torch.enable_grad():
-        behind = mouth_rgb + (1 - mouth_alpha) * target.background[:, target.rows, target.columns]
-        picture = front_rgb + (1 - front_alpha) * behind
-        image = target.image[target.rows, target.columns].permute(2, 0, 1) / 255
-        loss = window_share(target) * window_loss(picture, image, weights)
-        return loss.detach(), torch.autograd.grad(loss, parts)
+    window = (..., target.rows, target.columns)
+    front_rgb, front_alpha, mouth_rgb, mouth_alpha = (tensor.detach().numpy()[window] for tensor in renders)
+    background = target.background.numpy()[window]
+    image = target.image.numpy()[target.rows, target.columns].transpose(2, 0, 1) * np.float32(1 / 255)
+    through = 1 - front_alpha
+    behind = mouth_rgb + (1 - mouth_alpha) * background
+    loss, slopes = window_loss_and_gradient(front_rgb + through * behind, image, weights)
+    share = window_share(target)
+    slopes *= np.float32(share)
+    along_front, along_mouth = (slopes * behind).sum(0), (slopes * background).sum(0)
+    return share * loss, (slopes, -along_front, slopes * through, -along_mouth * through)
 
 
 @njit(cache=True, nogil=True, fastmath=True, error_model="numpy")

@@ -18,7 +18,7 @@ class Recipe:
     fitting: FittingConfig = field(default_factory=FittingConfig)
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
     motion: MotionFieldConfig = field(default_factory=MotionFieldConfig)
-    refinement: RegistrationConfig = field(default_factory=lambda: RegistrationConfig(scales=(1.0, 1.0, 1.0, 1.0)))
+    refinement: RegistrationConfig = field(default_factory=lambda: RegistrationConfig(scales=(1.0,) * 5))
 
 
 RECIPES: dict[Preset, Recipe] = {

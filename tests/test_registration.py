@@ -13,6 +13,7 @@ from tiny_head import CODES, FRAMES, background, bones, painted_head, rendered_f
 from torch import Tensor
 
 from render.head_model import BonePose, HeadModel, small_rotation
+from render.rasterize import rasterize
 from render.registration import Registration, RegistrationConfig
 
 BEHIND = torch.from_numpy(background()).permute(2, 0, 1).float() / 255
@@ -98,3 +99,11 @@ def test_it_is_repeatable_and_leaves_its_inputs() -> None:
     first, second = registered(pose, code, 4), registered(pose, code, 4)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in vars(pose).items())
     assert torch.equal(first[1], second[1]) and torch.equal(first[0].head_rotation, second[0].head_rotation)
+
+
+@pytest.mark.parametrize(("settled", "steps"), [(0.0, 8), (1e9, 1)])
+def test_a_settled_frame_takes_no_more_steps(settled: float, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr("render.registration.rasterize", lambda *inputs: taken.append(inputs) or rasterize(*inputs))
+    registered(nudged(bones(2), 0.02, 0.03), true_code(2), 2, replace(CONFIG, settled=settled))
+    assert len(taken) == 2 * steps  # the front and the inside of the mouth
