@@ -9,7 +9,7 @@ the pose of the head on the torso, so that it is defined for poses never seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -208,18 +208,15 @@ class HeadModel(nn.Module):
         is_batch = code.dim() == 2
         pose = Branch.reference_pose if is_batch else Branch.pose
 
-        def part(branch: Branch, code_of: Callable[[BonePose, Tensor], Tensor]) -> Part:
+        def part(branch: Branch) -> Part:
             def posed(*tensors: Tensor) -> tuple[Tensor, ...]:
                 bones = BonePose(*tensors[:4])
-                return tuple(vars(pose(branch, bones, code_of(bones, tensors[4]))).values())
+                code = self.neck_code(bones) if branch is self.body else tensors[4]
+                return tuple(vars(pose(branch, bones, code)).values())
 
             return posed
 
-        parts = [
-            part(self.body, lambda bones, _: self.neck_code(bones)),
-            part(self.face, lambda _, code: code),
-            part(self.mouth, lambda _, code: code),
-        ]
+        parts = [part(branch) for branch in (self.body, self.face, self.mouth)]
         results = [torch.vmap(each)(*inputs) for each in parts] if is_batch else side_by_side(parts, inputs)
         body, face, mouth = (Gaussians(*tensors) for tensors in results)
         return concatenate(face, body), mouth

@@ -29,7 +29,7 @@ from talkinghead.arguments import (
     check_sound,
 )
 from talkinghead.bench_command import Bench
-from talkinghead.config import ALPHA, EvaluateConfig, FitConfig, SpeakConfig
+from talkinghead.config import ALPHA, Device, EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
 from talkinghead.progress import Progress
 from talkinghead.terminal import complain, print_table, show, write_text
@@ -112,17 +112,22 @@ class Demo:
 
     output: Output = Path("talkinghead-demo")
     """Folder for the avatar and the video; those of an earlier demo are replaced."""
+    device: Device = "auto"
+    """Where the work is done: auto takes the GPU if there is one that can do it (see `talkinghead doctor`), else the
+    processor; cuda, only the GPU; cpu, only the processor."""
 
     def run(self) -> None:
+        from talkinghead.devices import device_for
         from talkinghead.outputs import check_writable
 
         avatar, video = self.output / "demo.avatar", self.output / "demo.mp4"
         check_writable(self.output)
         if self.output.exists() and not self.output.is_dir():
             raise UserError(f"cannot write into {self.output}: it is a file; give a folder with -o")
+        device_for(self.device)  # complains before there is a folder
         self.output.mkdir(exist_ok=True)
-        _fit(ASSETS / "demo_clip.mp4", avatar, FitConfig(preset="fast"), overwrite=True)
-        _speak(avatar, ASSETS / "demo_speech.wav", video, SpeakConfig(), overwrite=True)
+        _fit(ASSETS / "demo_clip.mp4", avatar, FitConfig(preset="fast", device=self.device), overwrite=True)
+        _speak(avatar, ASSETS / "demo_speech.wav", video, SpeakConfig(device=self.device), overwrite=True)
         print(video)
 
 
@@ -191,19 +196,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error))
         return EXIT_USER
     except Exception as error:
-        if not isinstance(error, _mendable_library_errors()):
+        message = _library_complaint(error)
+        if message is None:
             raise
-        complain(str(error))
+        complain(message)
         return EXIT_USER
     return 0
 
 
-def _mendable_library_errors() -> tuple[type[Exception], ...]:
-    """Errors of the packages that know nothing of `UserError`, and that a user can do something about."""
+def _library_complaint(error: Exception) -> str | None:
+    """What to say of an error of a package that knows nothing of `UserError`; None if no user can mend it."""
+    import torch
+
     from encoders import errors
     from render.rasterize import BackendUnavailableError
 
-    return (
+    if isinstance(error, torch.OutOfMemoryError):  # of a GPU; only how much was wanted and is there is of use
+        facts = ". ".join(str(error).split(". ")[:3])
+        return f"{facts}: fit with a smaller --resolution, or work with --device cpu"
+    mendable = (
         errors.CorpusError,
         errors.EncoderWeightsError,
         errors.FeatureUnavailableError,
@@ -212,6 +223,7 @@ def _mendable_library_errors() -> tuple[type[Exception], ...]:
         errors.SpeechInputError,
         BackendUnavailableError,
     )
+    return str(error) if isinstance(error, mendable) else None
 
 
 def _quieten_libraries() -> None:

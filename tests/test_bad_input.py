@@ -192,7 +192,9 @@ def test_one_line_and_exit_code_2(command: str, inputs: Path, capfd: pytest.Capt
     assert snapshot(inputs) == before
 
 
-@pytest.mark.parametrize("command", ["speak {}/tiny.avatar {}/speech.wav -o {}/new.mp4", "evaluate {}/tiny.avatar"])
+@pytest.mark.parametrize(
+    "command", ["speak {}/tiny.avatar {}/speech.wav -o {}/new.mp4", "evaluate {}/tiny.avatar", "demo -o {}/new"]
+)
 def test_a_gpu_that_is_missing(
     command: str, inputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

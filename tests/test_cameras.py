@@ -48,6 +48,18 @@ def test_gaussians_count_themselves() -> None:
     assert len(gaussians()) == 7
 
 
+def test_a_batch_of_gaussians_is_taken_apart() -> None:
+    frames = [gaussians(), gaussians(colors=torch.rand(7, 3))]
+    batch = Gaussians(*map(torch.stack, zip(*(vars(frame).values() for frame in frames), strict=True)))
+    assert len(batch) == 7 and batch.is_batch and not frames[0].is_batch
+    for frame, part in zip(frames, batch.frames(), strict=True):
+        assert all(torch.equal(getattr(frame, name), tensor) for name, tensor in vars(part).items())
+    with pytest.raises(ValueError, match=r"scales must have shape \(2, 7, 3\), got \(7, 3\)"):
+        Gaussians(**{**vars(batch), "scales": torch.ones(7, 3)})
+    with pytest.raises(ValueError, match=r"means must have shape \(2, 7, 3\), got \(1, 2, 7, 3\)"):
+        Gaussians(**{**vars(batch), "means": batch.means[None]})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

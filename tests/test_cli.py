@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import tyro
 from conftest import ROOT
 from media_samples import write_sound
@@ -150,16 +151,20 @@ def test_fit_names_the_avatar_after_the_video(
 
 
 def test_demo_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    devices = []
+
     def replacing_fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
+        devices.append(config.device)
         if not output.exists():
             yield from saving_fit(video, output, config)
 
     monkeypatch.setattr(talkinghead.fit, "fit", replacing_fit)
     monkeypatch.chdir(tmp_path)
-    for _ in range(2):
-        assert main(["demo"]) == 0
+    for options in ([], ["--device", "cpu"]):
+        assert main(["demo", *options]) == 0
         assert capsys.readouterr().out == "talkinghead-demo/demo.mp4\n"
     assert (tmp_path / "talkinghead-demo" / "asked.txt").read_text() == "demo_clip.mp4 fast"
+    assert devices == ["auto", "cpu"]
     assert probe(Path("talkinghead-demo/demo.mp4")).has_audio
 
 
@@ -304,6 +309,43 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     assert "Traceback" not in complaints
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which 16.19 MiB is "
+    "free. Including non-PyTorch memory, this process has 7.70 GiB memory in use. See documentation for more."
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "job"),
+    [
+        ("fit {clip} -o new", "talkinghead.fit.fit"),
+        ("speak tiny.avatar speech.wav -o new.mp4", "talkinghead.speak.speak"),
+        ("bench tiny.avatar", "talkinghead.benchmark.measure_avatar"),
+        ("evaluate tiny.avatar", "talkinghead.evaluate.evaluate"),
+    ],
+)
+def test_a_gpu_whose_memory_is_full(
+    command: str,
+    job: str,
+    tmp_path: Path,
+    speech: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def hungry(*arguments: object) -> Iterator[Progress]:
+        yield Progress("working", 0, 1)
+        raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+
+    save_tiny_avatar(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, hungry)
+    assert main(command.format(clip=cli.ASSETS / "demo_clip.mp4").split()) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "talkinghead: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which "
+        "16.19 MiB is free: fit with a smaller --resolution, or work with --device cpu"
+    )
 
 
 def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

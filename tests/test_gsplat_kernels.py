@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from render import _rasterize_gsplat
 from render.gsplat_kernels import are_compiled, compile_kernels
 from render.rasterize import BackendUnavailableError
 
@@ -71,6 +72,21 @@ def test_a_compiler_that_fails_is_told_in_one_line(stand_in, failure: Exception,
     with pytest.raises(BackendUnavailableError, match=f"could not compile.*{reason}.*see that nvcc") as error:
         compile_kernels("cpu")
     assert "\n" not in str(error.value)
+
+
+def test_a_gpu_whose_memory_is_full_is_not_the_compilers_fault(stand_in) -> None:
+    stand_in(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        compile_kernels("cpu")
+
+
+def test_kernels_that_come_with_the_wheel_need_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rasterize_gsplat, "find_spec", lambda name: object() if name == "gsplat.csrc" else None)
+    monkeypatch.setattr(_rasterize_gsplat, "version", lambda name: "1.5.3+pt211cu128")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(_rasterize_gsplat.shutil, "which", lambda name: None)
+    assert are_compiled()
+    assert _rasterize_gsplat.why_gsplat_is_unusable.__wrapped__() is None
 
 
 def test_a_gpu_that_is_missing_keeps_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:

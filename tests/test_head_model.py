@@ -143,6 +143,37 @@ def test_a_baked_model_renders_the_same() -> None:
     assert torch.equal(before.rgb, after.rgb) and torch.equal(before.alpha, after.alpha)
 
 
+# --- batches of frames ---
+
+
+@pytest.mark.filterwarnings("error")  # torch warns where it would work frame by frame after all
+@pytest.mark.parametrize("is_baked", [False, True])
+def test_a_batch_is_posed_and_rendered_as_its_frames(is_baked: bool) -> None:
+    """In plain torch, the frames alone in the pass for processors."""
+    model = swaying_head()
+    for branch in (model.face, model.mouth):
+        torch.nn.init.normal_(branch.field.output_layer.weight, std=0.3)
+    if is_baked:
+        model.bake()
+    poses = [*map(bones, range(3)), turned_head(5, 30, -10)]
+    codes = torch.randn(len(poses), CODES, generator=torch.Generator().manual_seed(0))
+    together = BonePose(*map(torch.stack, zip(*(vars(pose).values() for pose in poses), strict=True)))
+    with torch.inference_mode():
+        batch, camera = model.posed(together, codes), INTRINSICS.camera()
+        alone = [model.posed(pose, code) for pose, code in zip(poses, codes, strict=True)]
+        images = model.render(together, codes, camera)
+        assert images.rgb.shape == (len(poses), 3, camera.height, camera.width)
+        for index, (pose, code) in enumerate(zip(poses, codes, strict=True)):
+            image = model.render(pose, code, camera)
+            torch.testing.assert_close(images.rgb[index], image.rgb, atol=1e-3, rtol=0)
+            torch.testing.assert_close(images.alpha[index], image.alpha, atol=1e-3, rtol=0)
+    for layer, frames in zip(batch, zip(*alone, strict=True), strict=True):
+        assert layer.is_batch and len(layer) == len(frames[0])
+        for name, tensor in vars(layer).items():
+            expected = torch.stack([getattr(frame, name) for frame in frames])
+            torch.testing.assert_close(tensor, expected, atol=1e-5, rtol=1e-4)
+
+
 # --- camera and fusion ---
 
 

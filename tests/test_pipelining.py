@@ -9,7 +9,7 @@ import cv2
 import pytest
 import torch
 
-from render.pipelining import mapped, prefetched
+from render.pipelining import batches, mapped, prefetched
 
 
 class Source:
@@ -88,6 +88,18 @@ def test_mapping_passes_errors_on_in_their_place() -> None:
     assert [next(results) for _ in range(3)] == [-1 / 3, -1 / 2, -1]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_batches_keep_order_and_take_no_item_early() -> None:
+    source = Source()
+    first, *_, last = taken = list(batches(source, 16))
+    assert [item for batch in taken for item in batch] == list(range(100))
+    assert len(first) == 16 and len(last) == 4
+    source = Source(fails_at=20)
+    items = batches(source, 16)
+    assert next(items) == list(range(16)) and source.read == 16
+    with pytest.raises(OSError, match="the disk is full"):
+        next(items)
 
 
 def test_libraries_use_one_thread_inside_and_as_many_as_before_outside() -> None:

@@ -9,14 +9,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rasterize_scenes import PARAMETERS, ball, relative_error, render_with_gradients
+from gsplat_stand_ins import FakeGsplat, TorchKernels
+from rasterize_scenes import PARAMETERS, ball, relative_error, render_with_gradients, stacked
 
 from render import _rasterize_gsplat
 from render import rasterize as module
 from render._constants import EPS2D, FAR_PLANE, NEAR_PLANE
 from render.cameras import Camera
 from render.gaussians import Gaussians
-from render.rasterize import BackendStatus, BackendUnavailableError, available_backends, choose_backend, rasterize
+from render.rasterize import (
+    Backend,
+    BackendStatus,
+    BackendUnavailableError,
+    RenderOutput,
+    available_backends,
+    choose_backend,
+    rasterize,
+)
 
 
 @pytest.fixture
@@ -85,21 +94,6 @@ def test_reasons_why_gsplat_cannot_run(monkeypatch, version: str | None, cuda: b
     assert reason in _rasterize_gsplat.why_gsplat_is_unusable.__wrapped__()
 
 
-class FakeGsplat:
-    """Stands in for the module: takes gsplat's arguments in gsplat's shapes, and composites with the reference."""
-
-    def __init__(self) -> None:
-        self.calls: list[dict] = []
-
-    def rasterization(self, *, means, quats, scales, opacities, colors, viewmats, Ks, width, height, **options):
-        assert viewmats.shape == (1, 4, 4) and Ks.shape == (1, 3, 3)
-        self.calls.append(options)
-        (fx, _, cx), (_, fy, cy), _ = Ks[0].tolist()
-        camera = Camera(viewmats[0], fx, fy, cx, cy, width, height)
-        output = rasterize(Gaussians(means, quats, scales, opacities, colors), camera, "torch")
-        return output.rgb.permute(1, 2, 0)[None], output.alpha[None, :, :, None], {}
-
-
 @pytest.fixture
 def fake_gsplat(monkeypatch: pytest.MonkeyPatch, gsplat_status) -> FakeGsplat:
     gsplat_status(None)
@@ -134,6 +128,73 @@ def test_gsplat_is_spared_values_that_are_not_finite(fake_gsplat: FakeGsplat) ->
     rest = scene.replaced(**{name: scene.parameters[name][3:] for name in PARAMETERS[:5]})
     torch.testing.assert_close(output.rgb, rasterize(rest.gaussians, rest.camera, "torch").rgb)
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+# --- batches ---
+
+
+def three_frames() -> tuple[list[Gaussians], Camera]:
+    """Different Gaussians before one camera, that of the first scene."""
+    scenes = [ball(40, 30, 22, seed=seed, size=0.2) for seed in range(3)]
+    return [scene.gaussians for scene in scenes], scenes[0].camera
+
+
+def assert_equal_frames(batch: RenderOutput, frames: list[RenderOutput], **tolerances: float) -> None:
+    torch.testing.assert_close(batch.rgb, torch.stack([frame.rgb for frame in frames]), **tolerances)
+    torch.testing.assert_close(batch.alpha, torch.stack([frame.alpha for frame in frames]), **tolerances)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba", "gsplat"])
+def test_a_batch_is_its_frames(backend: Backend, fake_gsplat: FakeGsplat) -> None:
+    frames, camera = three_frames()
+    batch = rasterize(stacked(frames), camera, backend)
+    assert len(fake_gsplat.calls) == (backend == "gsplat"), "one launch"
+    assert_equal_frames(batch, [rasterize(frame, camera, backend) for frame in frames])
+    background = torch.rand(3, 22, 30)
+    over = [rasterize(frame, camera, backend).over(background) for frame in frames]
+    torch.testing.assert_close(batch.over(background), torch.stack(over))
+
+
+@pytest.mark.parametrize("backend", ["numba", "gsplat"])
+def test_gradients_of_a_batch_are_those_of_its_frames(backend: Backend, fake_gsplat: FakeGsplat) -> None:
+    scenes = [ball(40, 30, 22, seed=seed, size=0.2).leaves() for seed in range(2)]
+    view = scenes[0].parameters["world_to_camera"]
+    frames = [scene.replaced(world_to_camera=view) for scene in scenes]
+
+    def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
+        leaves = [scene.parameters[name] for scene in scenes for name in PARAMETERS[:5]]
+        return list(torch.autograd.grad(loss, [*leaves, view]))
+
+    alone = sum(rasterize(frame.gaussians, frame.camera, backend).rgb.square().sum() for frame in frames)
+    batch = rasterize(stacked([frame.gaussians for frame in frames]), frames[0].camera, backend)
+    for actual, expected in zip(gradients(batch.rgb.square().sum()), gradients(alone), strict=True):
+        assert relative_error(actual, expected) < 1e-5
+
+
+def test_a_value_that_is_not_finite_counts_in_its_frame_alone(fake_gsplat: FakeGsplat) -> None:
+    frames, camera = three_frames()
+    means = stacked(frames).means.clone()
+    means[1, 4, 2] = float("nan")
+    broken = [Gaussians(each, *list(vars(frame).values())[1:]) for each, frame in zip(means, frames, strict=True)]
+    batch = rasterize(stacked(broken), camera, "gsplat")
+    assert_equal_frames(batch, [rasterize(frame, camera, "torch") for frame in broken])
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_real_gsplat_takes_what_it_is_handed(is_batch: bool, monkeypatch: pytest.MonkeyPatch, gsplat_status) -> None:
+    """All of gsplat's own Python code, with its assertions on shapes, down to the kernels."""
+    wrapper = pytest.importorskip("gsplat.cuda._wrapper")
+    kernels = TorchKernels()
+    gsplat_status(None)
+    monkeypatch.setattr(wrapper, "_make_lazy_cuda_func", kernels.find)
+    monkeypatch.setattr(wrapper, "_make_lazy_cuda_obj", lambda name: name)
+    frames, camera = three_frames()
+    frames = frames if is_batch else frames[:1]
+    with torch.no_grad():
+        image = rasterize(stacked(frames) if is_batch else frames[0], camera, "gsplat")
+    image = image if is_batch else RenderOutput(image.rgb[None], image.alpha[None])
+    assert_equal_frames(image, [rasterize(frame, camera, "torch") for frame in frames], atol=1e-4, rtol=1e-4)
+    assert len(kernels.launches) == 4, "one launch of each kernel"
 
 
 def test_real_gsplat_has_the_arguments_that_it_is_handed() -> None:

@@ -13,6 +13,7 @@ import pytest
 from media_samples import write_sound
 from tiny_avatar import LOWER_CODES, SIDE, TinyClip, save_tiny_avatar
 
+from talkinghead import renderer as renderer_module
 from talkinghead import speak as speak_module
 from talkinghead.acting import NO_BLINKS
 from talkinghead.avatar import Avatar
@@ -100,6 +101,29 @@ def test_outside_the_region_frames_are_the_source_bit_for_bit(
         assert outside.mean() > 0.7
         assert np.array_equal(picture[outside], source[index][outside])
         assert np.array_equal(picture, source[index]) == (index == 4), "only a frame without a face is shown as it is"
+
+
+@pytest.mark.parametrize("background", ["source", "plate"])
+def test_in_batches_it_is_the_same_video(
+    background: str, avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: 28 frames are no whole number of batches, and one of the source's has no face."""
+    audio = write_sound(tmp_path / "audio.wav", babble(Fraction(28, 25), 16_000), 16_000)
+    written: dict[int, list[np.ndarray]] = {1: [], 5: []}
+    write = VideoWriter.write
+    for size, pictures in written.items():
+
+        def watched(self: VideoWriter, frame: np.ndarray, pictures: list[np.ndarray] = pictures) -> None:
+            pictures.append(frame.copy())
+            write(self, frame)
+
+        monkeypatch.setattr(VideoWriter, "write", watched)
+        monkeypatch.setattr(renderer_module, "batch_size_for", lambda device, side, size=size: size)
+        events = list(speak(avatar, audio, tmp_path / f"{size}.mp4", SpeakConfig(background=background)))
+        assert [event.done for event in events] == list(range(29))
+    for one, batched in zip(written[1], written[5], strict=True):
+        difference = np.abs(one.astype(int) - batched)
+        assert difference.max() <= 1 and (difference > 0).mean() < 0.01
 
 
 def test_held_out_frames_are_not_shown(avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +222,11 @@ def test_what_goes_wrong_is_raised_and_leaves_nothing(
     assert not existing or output.read_text() == "an earlier video"
 
 
-def test_closing_early_leaves_nothing(avatar: Avatar, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [1, 16])
+def test_closing_early_leaves_nothing(
+    batch: int, avatar: Avatar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderer_module, "batch_size_for", lambda device, side: batch)
     audio = write_sound(tmp_path / "audio.wav", babble(Fraction(12), 16_000), 16_000)
     events = speak(avatar, audio, tmp_path / "out.mp4")
     while next(events).done < 200:  # far more than the pipe to ffmpeg holds
