@@ -79,6 +79,16 @@ def test_frames_of_other_poses_are_drawn_together(avatar: Avatar, monkeypatch: p
     assert_alike(moved, AvatarRenderer(avatar, "cpu").free(filmed))
 
 
+def test_a_batch_is_drawn_in_a_window_around_all_of_its_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    avatar = tiny_avatar(CLIP)
+    for number, shift in ((1, (0.6, 0.4)), (2, (-0.6, 0.0)), (3, (0.0, -0.5))):
+        avatar.tracks.head_translations[number, :2] += shift
+    frames = [driven(avatar, number) for number in range(BATCH)]
+    alone = [picture for frame in frames for picture in AvatarRenderer(avatar, "cpu").in_place([frame])]
+    for batch in (slice(None), slice(None, None, -1)):
+        assert_alike(batched(avatar, monkeypatch).in_place(frames[batch]), alone[batch])
+
+
 def test_gsplat_is_launched_once_a_batch_and_layer(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
     """Face with body is one layer, the inside of the mouth the other; frames without a face are not drawn in place."""
     fake = FakeGsplat()
