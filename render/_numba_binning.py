@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from render._numba_projection import TILE_HEIGHT, TILE_WIDTH
-from render._numba_simd import inlined, kernel
+from render._numba_projection import TILE_HEIGHT, TILE_WIDTH, tile_rect
+from render._numba_simd import kernel
 
 PREFETCH_AHEAD = 3
 """Splats that the blending kernels look ahead; the member list is padded by as many entries."""
@@ -62,32 +62,16 @@ def sort_by_depth(depths: np.ndarray) -> np.ndarray:
     return order[:visible]
 
 
-@inlined
-def _tile_rect(tile_rects: np.ndarray, splat: int) -> tuple[int, int, int, int]:
-    at = splat * 4
-    return int(tile_rects[at]), int(tile_rects[at + 1]), int(tile_rects[at + 2]), int(tile_rects[at + 3])
-
-
 def tile_grid(width: int, height: int) -> tuple[int, int]:
     """Rows and columns of tiles that cover an image."""
     return -(-height // TILE_HEIGHT), -(-width // TILE_WIDTH)
 
 
 @kernel
-def count_in_tiles(tile_rects: np.ndarray, start: int, stop: int, counts: np.ndarray) -> None:
-    """Adds to `counts`, int32 [tile rows, tile columns], how many of the splats `start` to `stop` touch each tile."""
-    for splat in range(start, stop):
-        first_column, last_column, first_row, last_row = _tile_rect(tile_rects, splat)
-        for row in range(first_row, last_row + 1):
-            for column in range(first_column, last_column + 1):
-                counts[row, column] += 1
-
-
-@kernel
 def bin_into_tiles(order: np.ndarray, tile_rects: np.ndarray, counts: np.ndarray) -> TileLists:
     """A counting sort by tile, which keeps the depth order within each tile.
 
-    `counts` [workers, tile rows, tile columns] add up to how many splats touch each tile, as `count_in_tiles` has it.
+    `counts` [workers, tile rows, tile columns] add up to how many splats touch each tile; `project` has counted them.
     """
     _, rows, columns = counts.shape
     offsets = np.zeros(rows * columns + 1, np.int32)
@@ -98,7 +82,7 @@ def bin_into_tiles(order: np.ndarray, tile_rects: np.ndarray, counts: np.ndarray
     members[offsets[-1] :] = 0
     place = offsets.copy()
     for splat in order:
-        first_column, last_column, first_row, last_row = _tile_rect(tile_rects, splat)
+        first_column, last_column, first_row, last_row = tile_rect(tile_rects, splat)
         for row in range(first_row, last_row + 1):
             for column in range(first_column, last_column + 1):
                 tile = row * columns + column

@@ -232,6 +232,13 @@ def _project_block(
 
 
 @inlined
+def tile_rect(tile_rects: np.ndarray, splat: int) -> tuple[int, int, int, int]:
+    """First and last tile column, first and last tile row of a splat; nothing lies between them where it is culled."""
+    at = splat * 4
+    return int(tile_rects[at]), int(tile_rects[at + 1]), int(tile_rects[at + 2]), int(tile_rects[at + 3])
+
+
+@inlined
 def _tail(array: np.ndarray, first: int) -> np.ndarray:
     """The elements from `first` on, followed by as many zeros as keep a block of `LANES` rows in bounds."""
     tail = np.zeros(array.size - first + (LANES - 1) * 4, np.float32)
@@ -251,9 +258,19 @@ def tails(gaussians: GaussianArrays, first: int) -> GaussianArrays:
 
 
 @kernel
-def project(gaussians: GaussianArrays, camera: CameraArrays, splats: SplatArrays, start: int, stop: int) -> None:
-    """Projects Gaussians `start` to `stop` into `splats`. `start` is a multiple of LANES; `stop` is, or is N."""
+def project(
+    gaussians: GaussianArrays, camera: CameraArrays, splats: SplatArrays, counts: np.ndarray, start: int, stop: int
+) -> None:
+    """Projects Gaussians `start` to `stop` into `splats`. `start` is a multiple of LANES; `stop` is, or is N.
+
+    `counts`, int32 [tile rows, tile columns], is raised by how many of them touch each tile.
+    """
     whole = stop // LANES * LANES
     _project_blocks(gaussians, start, whole, camera, splats, start)
     if whole < stop:
         _project_blocks(tails(gaussians, whole), 0, LANES, camera, splats, whole)
+    for number in range(start, stop):
+        first_column, last_column, first_row, last_row = tile_rect(splats.tile_rects, number)
+        for row in range(first_row, last_row + 1):
+            for column in range(first_column, last_column + 1):
+                counts[row, column] += 1

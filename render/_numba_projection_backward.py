@@ -71,8 +71,8 @@ def project_backward(
     """Gradients of Gaussians `start` to `stop`, from the splat gradient tables of all workers.
 
     `tables` is [workers, padded N * SPLAT_GRADIENT], and the first is overwritten; the arrays of `gradients` are padded
-    to a multiple of LANES; `view_gradient` [16] takes the sums for world_to_camera, row by row. `start` is a multiple of
-    LANES; `stop` is, or is N.
+    to a multiple of LANES; `view_gradient` [16] takes the sums for world_to_camera, row by row. `start` is a multiple
+    of LANES; `stop` is, or is N.
     """
     for worker in range(1, tables.shape[0]):
         for element in range(start * SPLAT_GRADIENT, (stop + LANES - 1) // LANES * LANES * SPLAT_GRADIENT):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from render._numba_binning import TileLists, bin_into_tiles, count_in_tiles, sort_by_depth, tile_grid
+from render._numba_binning import TileLists, bin_into_tiles, sort_by_depth, tile_grid
 from render._numba_blending import ImageArrays, blend
 from render._numba_blending_backward import blend_backward
 from render._numba_projection import (
@@ -128,12 +128,7 @@ def _render(gaussians: GaussianArrays, world_to_camera: Tensor, camera: Camera) 
     splats = SplatArrays(_empty(padded * ROW), _empty(padded), _empty(padded * 4))
     shares = _shares(count)
     counts = np.zeros((len(shares), *tile_grid(camera.width, camera.height)), np.int32)
-
-    def project_share(worker: int) -> None:
-        project(gaussians, view, splats, *shares[worker])
-        count_in_tiles(splats.tile_rects, *shares[worker], counts[worker])
-
-    _on_workers(len(shares), project_share)
+    _on_workers(len(shares), lambda worker: project(gaussians, view, splats, counts[worker], *shares[worker]))
     lists = bin_into_tiles(sort_by_depth(splats.depths), splats.tile_rects, counts)
 
     pixels, tiles = camera.height * camera.width, counts[0].size

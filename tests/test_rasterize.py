@@ -276,15 +276,7 @@ def test_every_call_runs_the_same_compiled_kernels() -> None:
 
     for count, width, height in ((0, 1, 1), (1, 5, 300), (33, 300, 5)):
         render_with_gradients(ball(count, width, height), "numba")
-    kernels = (
-        "project",
-        "count_in_tiles",
-        "sort_by_depth",
-        "bin_into_tiles",
-        "blend",
-        "blend_backward",
-        "project_backward",
-    )
+    kernels = ("project", "sort_by_depth", "bin_into_tiles", "blend", "blend_backward", "project_backward")
     assert {name: len(getattr(numba_backend, name).signatures) for name in kernels} == dict.fromkeys(kernels, 1)
 
 

@@ -9,7 +9,7 @@ from rasterize_scenes import ball
 
 from render import _rasterize_torch as reference
 from render._constants import GSPLAT_VERSION
-from render._numba_binning import sort_by_depth
+from render._numba_binning import sort_by_depth, tile_grid
 from render._numba_math import EXPONENT_STEPS, exp2_scaled, log2
 from render._numba_projection import (
     BOTTOM,
@@ -22,6 +22,8 @@ from render._numba_projection import (
     ROOT_FALLOFF_Y,
     ROW,
     SHEAR,
+    TILE_HEIGHT,
+    TILE_WIDTH,
     TOP,
     SplatArrays,
     project,
@@ -75,10 +77,16 @@ def test_numba_projects_like_gsplat(name: str) -> None:
     padded = -(-count // LANES) * LANES
     splats = SplatArrays(*(np.empty(padded * width, np.float32) for width in (ROW, 1, 4)))
     camera = _camera_arrays(scene.camera.world_to_camera, scene.camera)
-    project(_gaussian_arrays(tuple(scene.parameters.values())[:5]), camera, splats, 0, count)
+    counts = np.zeros(tile_grid(camera.width, camera.height), np.int32)
+    project(_gaussian_arrays(tuple(scene.parameters.values())[:5]), camera, splats, counts, 0, count)
     rows = torch.from_numpy(splats.rows.reshape(padded, ROW)[:count]).double()
     visible = torch.from_numpy(splats.depths[:count] != CULLED)
     assert (splats.depths[count:] == CULLED).all(), "the padding is never drawn"
+    left, right, top, bottom = rows[visible][:, [LEFT, RIGHT, TOP, BOTTOM]].T
+    for (row, column), touching in np.ndenumerate(counts):
+        x, y = column * TILE_WIDTH, row * TILE_HEIGHT
+        inside = (left < x + TILE_WIDTH) & (right >= x) & (top < y + TILE_HEIGHT) & (bottom >= y)
+        assert touching == inside.sum(), "a tile's count is that of the splats whose bounds overlap it"
 
     # gsplat's torch code keeps more: its radius knows nothing of the opacity.
     assert not (visible & ~drawn).any()
