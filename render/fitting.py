@@ -68,19 +68,19 @@ class Stage:
 class LearningRates:
     """Adam's step sizes."""
 
-    means: float = 5e-4
+    means: float = 1.5e-3
     """Head units."""
-    quats: float = 2e-3
+    quats: float = 6e-3
     """Quaternion components."""
-    log_scales: float = 5e-3
+    log_scales: float = 1.5e-2
     """Natural logarithm."""
-    opacity_logits: float = 3e-2
+    opacity_logits: float = 9e-2
     """Logits."""
-    color_logits: float = 2e-2
+    color_logits: float = 6e-2
     """Logits."""
-    skinning_logits: float = 2e-2
+    skinning_logits: float = 6e-2
     """Logits."""
-    field: float = 2e-3
+    field: float = 6e-3
     """Planes and layers of the motion fields."""
     pose_rotation: float = 1e-4
     """Radians."""
@@ -94,7 +94,7 @@ class LearningRates:
 class FittingConfig:
     """A whole fit."""
 
-    steps: int = 1400
+    steps: int = 1200
     """Optimisation steps, a frame each."""
     stages: tuple[Stage, ...] = (Stage(0.3, 0.5, 2), Stage(0.3, 1.0, 2, registered=True), Stage(0.4, 1.0, 0))
     """Coarse to fine."""

@@ -74,7 +74,7 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     device = yield from ready_device(config.device)
     source_sha256 = FileRecord.of(info.path).sha256
     clip = yield from _track(info, config, source_sha256, work)
-    frames = yield from load_training_frames(info, clip, work)
+    frames = yield from load_training_frames(info, clip, RECIPES[config.preset].frames, work)
     fitter = _start_fit(clip, frames, config, device)
     yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
     clip = yield from refine_track(info, clip, fitter, frames.indices, RECIPES[config.preset].refinement)

@@ -19,10 +19,17 @@ class Recipe:
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
     motion: MotionFieldConfig = field(default_factory=MotionFieldConfig)
     refinement: RegistrationConfig = field(default_factory=lambda: RegistrationConfig(scales=(1.0,) * 5))
+    frames: int = 600
+    """Most frames that are fitted. They wait on disk, about 1 MB each at 512 px."""
 
 
 RECIPES: dict[Preset, Recipe] = {
-    "fast": Recipe(FittingConfig(steps=600)),
+    "fast": Recipe(
+        FittingConfig(steps=700, cap=24_000),
+        SeedingConfig(face=5_500, body=7_500, mouth=1_500),
+        refinement=RegistrationConfig(scales=(1.0,) * 4, settled=0.5),
+        frames=200,
+    ),
     "standard": Recipe(),
     "best": Recipe(
         FittingConfig(

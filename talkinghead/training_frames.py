@@ -19,8 +19,6 @@ from tools.segmentation import PersonSegmenter, inner_mouth_mask
 from tools.tracked_clip import TrackedClip
 from tools.video import VideoInfo, read_frames
 
-MOST_FRAMES = 600
-"""Frames of a longer clip that are used. They wait on disk, about 1 MB each at 512 px."""
 RARE_SHARE = 0.3
 """Share of them that is chosen for a rare pose or expression; the others are spread evenly over the clip."""
 TURN_UNIT = 0.1
@@ -53,8 +51,8 @@ class TrainingFrames:
         return TrainingFrame(image, matte, face, inner_mouth_mask(points, self.clip.topology, (resolution, resolution)))
 
 
-def choose_frames(clip: TrackedClip) -> np.ndarray:
-    """Numbers [N] of the fitted frames with a face, in order; of a long clip MOST_FRAMES of them.
+def choose_frames(clip: TrackedClip, most: int) -> np.ndarray:
+    """Numbers [N] of the fitted frames with a face, in order, or of `most` of them.
 
     Most are spread evenly, so that what is often seen is often learned and the average error is that of the clip. An
     even choice misses what is rare, and a renderer fails first where an expression or a pose is far from all that it
@@ -63,10 +61,10 @@ def choose_frames(clip: TrackedClip) -> np.ndarray:
     smallest possible). Unlike the frames farthest from the mean, they are not many times the same grimace.
     """
     candidates = np.flatnonzero(clip.found[: clip.fitted_frames])
-    if len(candidates) <= MOST_FRAMES:
+    if len(candidates) <= most:
         return candidates
-    evenly = np.linspace(0, len(candidates) - 1, round((1 - RARE_SHARE) * MOST_FRAMES)).round().astype(int)
-    return candidates[np.sort(_farthest_points(_appearance(clip)[candidates], evenly, MOST_FRAMES))]
+    evenly = np.linspace(0, len(candidates) - 1, round((1 - RARE_SHARE) * most)).round().astype(int)
+    return candidates[np.sort(_farthest_points(_appearance(clip)[candidates], evenly, most))]
 
 
 def _appearance(clip: TrackedClip) -> np.ndarray:
@@ -97,13 +95,15 @@ def _farthest_points(points: np.ndarray, start: np.ndarray, count: int) -> np.nd
     return np.array(chosen)
 
 
-def load_training_frames(info: VideoInfo, clip: TrackedClip, folder: Path) -> Generator[Progress, None, TrainingFrames]:
-    """Reads the chosen frames in one pass; the generator's value has them in a file in `folder` that needs no care.
+def load_training_frames(
+    info: VideoInfo, clip: TrackedClip, most: int, folder: Path
+) -> Generator[Progress, None, TrainingFrames]:
+    """Reads `most` frames in one pass; the generator's value has them in a file in `folder` that needs no care.
 
     Raises:
         OutputError: there is no room for it.
     """
-    indices, side = choose_frames(clip), clip.crop.resolution
+    indices, side = choose_frames(clip, most), clip.crop.resolution
     wanted = set(indices.tolist())
     images, mattes = PictureFile(folder, (side, side, 3)), PictureFile(folder, (side, side))
     with PersonSegmenter() as segmenter:

@@ -19,6 +19,8 @@ from tools.head_pose import HeadPoseTrack, project_points
 from tools.tracked_clip import TrackedClip
 from tools.video import read_frames
 
+MOST = 600
+
 
 def long_clip(frames: int, fitted: int, seed: int = 0) -> TrackedClip:
     """A track of many frames, each with a face; pose and expression wander about."""
@@ -49,15 +51,15 @@ def wandering(random: np.random.Generator, frames: int, size: int) -> np.ndarray
 def test_a_short_clip_is_used_whole_except_for_missing_and_held_out_frames() -> None:
     clip = long_clip(100, fitted=80)
     clip.landmarks[[3, 50, 90]] = np.nan
-    assert choose_frames(clip).tolist() == [k for k in range(80) if k not in (3, 50)]
+    assert choose_frames(clip, MOST).tolist() == [k for k in range(80) if k not in (3, 50)]
 
 
 def test_the_number_of_frames_is_bounded_and_the_choice_always_the_same() -> None:
     clip = long_clip(5000, fitted=4000)
-    chosen = choose_frames(clip)
-    assert len(chosen) == len(set(chosen.tolist())) == training_frames.MOST_FRAMES
+    chosen = choose_frames(clip, MOST)
+    assert len(chosen) == len(set(chosen.tolist())) == MOST
     assert bool((np.diff(chosen) > 0).all()) and chosen[0] == 0 and chosen[-1] == 3999
-    assert np.array_equal(chosen, choose_frames(clip))
+    assert np.array_equal(chosen, choose_frames(clip, MOST))
 
 
 def test_rare_poses_and_expressions_are_chosen() -> None:
@@ -69,7 +71,7 @@ def test_rare_poses_and_expressions_are_chosen() -> None:
     turned = Rotation.from_euler("y", 35, degrees=True).as_matrix().astype(np.float32)
     clip.head.rotations[3007:3012] = turned @ clip.head.rotations[3007:3012]
     clip.head.translations[3505:3510, 1] += 2
-    chosen = choose_frames(clip)
+    chosen = choose_frames(clip, MOST)
     for name, first in events.items():
         assert np.isin(np.arange(first, first + 5), chosen).any(), name
 
@@ -79,7 +81,7 @@ def test_a_grimace_that_is_held_does_not_take_the_place_of_others() -> None:
     clip = long_clip(4000, fitted=4000)
     clip.expression.lower[1000:1400, 0] += 8
     clip.expression.lower[3000:3010, 1] -= 8
-    chosen = choose_frames(clip)
+    chosen = choose_frames(clip, MOST)
     assert np.isin(np.arange(3001, 3009), chosen).any()
     assert ((chosen >= 1000) & (chosen < 1400)).sum() < 0.2 * len(chosen)
 
@@ -91,17 +93,17 @@ def test_no_frame_is_left_far_from_all_chosen_ones() -> None:
     def gap(chosen: np.ndarray) -> float:
         return max(np.linalg.norm(points[chosen] - point, axis=1).min() for point in points)
 
-    evenly = np.linspace(0, 3999, training_frames.MOST_FRAMES).astype(int)
-    assert gap(choose_frames(clip)) < 0.9 * gap(evenly)
+    evenly = np.linspace(0, 3999, MOST).astype(int)
+    assert gap(choose_frames(clip, MOST)) < 0.9 * gap(evenly)
 
 
 def test_a_failed_detection_is_not_what_is_rare() -> None:
     clip = long_clip(4000, fitted=4000)
-    evenly = set(choose_frames(clip).tolist())
+    evenly = set(choose_frames(clip, MOST).tolist())
     failed = [k for k in range(501, 4000, 500) if k not in evenly]
     clip.expression.lower[failed] += 50
     clip.head.translations[failed] += 50
-    assert not np.isin(failed, choose_frames(clip)).any()
+    assert not np.isin(failed, choose_frames(clip, MOST)).any()
 
 
 def test_noise_is_not_what_is_rare() -> None:
@@ -110,29 +112,29 @@ def test_noise_is_not_what_is_rare() -> None:
     for each in (clip, still):
         each.basis.motion[3] = 0
     clip.expression.lower[:, 3] *= 30
-    assert np.array_equal(choose_frames(clip), choose_frames(still))
+    assert np.array_equal(choose_frames(clip, MOST), choose_frames(still, MOST))
 
 
 def test_held_out_frames_choose_nothing() -> None:
     clip, other = long_clip(5000, fitted=4000), long_clip(5000, fitted=4000)
     other.expression.lower[4001:] += 50
-    assert np.array_equal(choose_frames(clip), choose_frames(other))
+    assert np.array_equal(choose_frames(clip, MOST), choose_frames(other, MOST))
 
 
 def test_the_whole_clip_stays_covered() -> None:
     """A person who grimaces for the whole second half does not push the first half out."""
     clip = long_clip(6000, fitted=6000)
     clip.expression.lower[3000:] *= 5
-    chosen = choose_frames(clip)
-    assert np.diff(chosen).max() <= 6000 / (0.6 * training_frames.MOST_FRAMES)
+    chosen = choose_frames(clip, MOST)
+    assert np.diff(chosen).max() <= 6000 / (0.6 * MOST)
     assert (chosen < 3000).sum() > 0.3 * len(chosen)
 
 
 def test_missing_frames_of_a_long_clip_are_not_chosen() -> None:
     clip = long_clip(3000, fitted=3000)
     clip.landmarks[1::2] = np.nan
-    chosen = choose_frames(clip)
-    assert len(chosen) == training_frames.MOST_FRAMES and bool((chosen % 2 == 0).all())
+    chosen = choose_frames(clip, MOST)
+    assert len(chosen) == MOST and bool((chosen % 2 == 0).all())
 
 
 # --- what ---
@@ -146,7 +148,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingFrames, li
     landmarks[3] = np.nan
     clip = replace(track, landmarks=landmarks, fitted_frames=8)
     events: list[Progress] = []
-    job = load_training_frames(demo_clip(), clip, tmp_path_factory.mktemp("frames"))
+    job = load_training_frames(demo_clip(), clip, MOST, tmp_path_factory.mktemp("frames"))
 
     def watched():
         while True:
