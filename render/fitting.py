@@ -80,7 +80,7 @@ class LearningRates:
     """Logits."""
     skinning_logits: float = 6e-2
     """Logits."""
-    field: float = 6e-3
+    field: float = 4e-3
     """Planes and layers of the motion fields."""
     pose_rotation: float = 1e-4
     """Radians."""
