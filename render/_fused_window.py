@@ -40,11 +40,18 @@ def _dssim(rendered: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]
 
 def _detail_difference(rendered: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
     """The loss and its gradient [H, W] in the luma of the rendered picture."""
-    laplacian = np.stack([_laplacian(np.tensordot(_LUMA, picture, 1)) for picture in (rendered, target)])
+    laplacian = np.stack([_laplacian(_grey(picture)) for picture in (rendered, target)])
     strength = np.sqrt(_valid(_filtered(laplacian * laplacian)) + np.float32(DETAIL_FLOOR**2))
     difference = strength[0] - strength[1]
     slope = np.sign(difference) / (strength[0] * np.float32(difference.size))
     return float(np.abs(difference).mean()), _laplacian(laplacian[0] * _filtered(_surrounded(slope[None]))[0])
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    """[3, H, W] -> [H, W]. Not a product of matrices: a linear-algebra library would wake its threads for it, and they
+    spin long after."""
+    red, green, blue = _LUMA
+    return red * picture[0] + green * picture[1] + blue * picture[2]
 
 
 def _laplacian(grey: np.ndarray) -> np.ndarray:

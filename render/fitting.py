@@ -192,6 +192,7 @@ class HeadFitter:
         self.states = FrameStates(targets).to(device)
         self.model.learn_neck_range(self.states.poses())
         self.background = torch.from_numpy(background).to(device).permute(2, 0, 1).float() / 255
+        self._backgrounds = {self.background.shape[-1]: self.background}  # by resolution
         self.step = 0
         self._loss_before = math.nan
         self._pull = {name: torch.zeros(len(branch), device=device) for name, branch in self._branches()}
@@ -350,9 +351,10 @@ class HeadFitter:
         return slice(int(first[0]), int(first[0]) + side), slice(int(first[1]), int(first[1]) + side)
 
     def _background_at(self, resolution: int) -> Tensor:
-        if resolution == self.background.shape[-1]:
-            return self.background
-        return nn.functional.interpolate(self.background[None], (resolution, resolution), mode="area")[0]
+        if resolution not in self._backgrounds:
+            smaller = nn.functional.interpolate(self.background[None], (resolution, resolution), mode="area")[0]
+            self._backgrounds[resolution] = smaller
+        return self._backgrounds[resolution]
 
     def _densify(self) -> None:
         generator = torch.Generator().manual_seed(hash((self.seed, self.step)) % 2**31)

@@ -40,9 +40,9 @@ class RegistrationConfig:
     overshoot: float = 1.4
     """Steps are longer by this factor: Gauss-Newton's own leave half of the way, for what a Gaussian hides or uncovers
     when it moves is in no derivative. Four such steps end as near to where forty lead as six plain ones."""
-    settled: float = 0.3
+    settled: float = 0.5
     """A step that changes no unknown by more than this share of its expected deviation is the last of its scale. What
-    it leaves is .08 deviations (root mean square over the unknowns of fitted frames; four steps of all leave .05)."""
+    it leaves is .1 deviations (root mean square over the unknowns of fitted frames; four steps of all leave .05)."""
     points: int = 12_000
     """Gaussians that vote."""
     fine_blur: float = 1 / 512

@@ -31,6 +31,7 @@ from talkinghead.arguments import (
 from talkinghead.bench_command import Bench
 from talkinghead.config import ALPHA, Device, EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
+from talkinghead.freed_memory import keep_freed_memory
 from talkinghead.progress import Progress
 from talkinghead.terminal import complain, print_table, show, write_text
 from tools.errors import UserError
@@ -187,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     flags = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     _quieten_libraries()
+    keep_freed_memory()
     try:
         tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags).run()
     except KeyboardInterrupt:

@@ -17,7 +17,9 @@ from render.rasterize import rasterize
 from render.registration import Registration, RegistrationConfig
 
 BEHIND = torch.from_numpy(background()).permute(2, 0, 1).float() / 255
-CONFIG = RegistrationConfig(scales=(1.0,) * 8, coarse_blur=6 / 64, head_turn=0.1, head_shift=0.1, code=2.0)
+CONFIG = RegistrationConfig(
+    scales=(1.0,) * 8, settled=0.03, coarse_blur=6 / 64, head_turn=0.1, head_shift=0.1, code=2.0
+)
 """For pictures of 64 px, in which a wrong pose is a smaller share of the picture's pixels."""
 RIGID = {"head_turn": 1e-6, "head_shift": 1e-6, "torso_turn": 1e-6, "torso_shift": 1e-6}
 pictures = cache(rendered_frames)
