@@ -18,7 +18,8 @@ from typing import Annotated
 import tyro
 
 from talkinghead.config import EVALUATION_HOLDOUT, EvaluateConfig, FitConfig, Preset
-from talkinghead.evaluate import AUDIO, TRACKED, evaluate
+from talkinghead.evaluate import evaluate
+from talkinghead.evaluation.drives import AUDIO, TRACKED
 from talkinghead.fit import fit
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress

@@ -103,6 +103,8 @@ class Evaluate:
 
         evaluation = show(evaluate(self.target, self.evaluate))
         print_table(evaluation.to_table())
+        for note in evaluation.notes:
+            print(f"note: {note}", file=sys.stderr)
         if self.json is not None:
             write_text(self.json, evaluation.to_json())
 

@@ -14,7 +14,7 @@ from test_fitting import finished, fitter, frames
 import talkinghead.ablation
 from talkinghead.ablation import MEASURES, VARIANTS, main
 from talkinghead.config import EvaluateConfig, FitConfig
-from talkinghead.evaluate import AUDIO, TRACKED
+from talkinghead.evaluation.drives import AUDIO, TRACKED
 from talkinghead.presets import RECIPES
 from talkinghead.progress import Progress
 

@@ -32,6 +32,8 @@ from talkinghead import __version__, cli
 from talkinghead.cli import Command, main
 from talkinghead.config import EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.doctor import Finding
+from talkinghead.evaluation.instruments import Measure
+from talkinghead.evaluation.result import Evaluation
 from talkinghead.machine import Machine
 from talkinghead.progress import Progress
 from talkinghead.terminal import show
@@ -181,22 +183,21 @@ def test_info_of_an_avatar_and_of_a_video(tmp_path: Path, capsys: pytest.Capture
 def test_evaluate_prints_a_table_and_writes_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = talkinghead.evaluate.measure_names()
-    rows = {
-        drive: talkinghead.evaluate.EvaluationRow(*(start + k for k in range(len(names))))
-        for drive, start in (("audio", 0.5), ("tracked", 100.25))
-    }
-    result = talkinghead.evaluate.Evaluation({"seed": 0}, rows)
+    measures = (Measure("psnr", "how near"), Measure("lmd", "how far off"))
+    rows = {drive: {"psnr": start, "lmd": start + 1} for drive, start in (("audio", 0.5), ("tracked", 100.25))}
+    result = Evaluation({"seed": 0}, measures, rows, ("no weights: fetch them",))
 
-    def measured(target: Path, config: EvaluateConfig) -> Generator[Progress, None, talkinghead.evaluate.Evaluation]:
+    def measured(target: Path, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
         yield Progress("measuring", 1, 1)
         return result
 
     monkeypatch.setattr(talkinghead.evaluate, "evaluate", measured)
     assert main(["evaluate", "clip.mp4", "--json", str(tmp_path / "figures.json")]) == 0
-    head, *table = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    head, *table = shown.out.splitlines()
     assert head.split() == ["audio", "tracked"]
-    assert [line.split() for line in table][:2] == [[names[0], "0.5", "100.2"], [names[1], "1.5", "101.2"]]
+    assert [line.split() for line in table] == [["psnr", "0.5", "100.2"], ["lmd", "1.5", "101.2"]]
+    assert "note: no weights: fetch them" in shown.err
     assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(result.to_json())
 
 

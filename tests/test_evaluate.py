@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,18 @@ from fitted_demo import FittedDemo
 from tiny_avatar import face_points, save_tiny_avatar
 
 import talkinghead.evaluate
+import talkinghead.evaluation.lips
 from talkinghead.avatar import Avatar, load_avatar
 from talkinghead.config import EvaluateConfig, FitConfig
 from talkinghead.errors import NothingHeldOutError
-from talkinghead.evaluate import SHUFFLE_FRAMES, Evaluation, EvaluationRow, evaluate, measure_names
+from talkinghead.evaluate import evaluate
+from talkinghead.evaluation.drives import SHUFFLE_FRAMES, own_drives
+from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
+from talkinghead.evaluation.lips import LipInstrument
+from talkinghead.evaluation.pictures import PictureInstrument
+from talkinghead.evaluation.result import Evaluation
 from talkinghead.progress import Progress
+from tools.audio import SAMPLE_RATE
 from tools.face_topology import IBUG_68, MEDIAPIPE_478
 
 ROWS = {"audio", "tracked", "shuffled", "silence", "ground_truth"}
@@ -48,9 +55,10 @@ def rows(measured: tuple[Evaluation, list[Progress]]) -> dict[str, dict[str, flo
 
 def test_the_json_has_the_agreed_form(measured: tuple[Evaluation, list[Progress]]) -> None:
     result = json.loads(measured[0].to_json())
-    assert set(result) == {"protocol", "rows"} and set(result["rows"]) >= ROWS
+    assert set(result) == {"protocol", "measures", "rows", "notes"} and set(result["rows"]) >= ROWS
+    assert all(definition for definition in result["measures"].values())
     for name, row in result["rows"].items():
-        assert set(row) == set(measure_names()) >= MEASURES, name
+        assert list(row) == list(result["measures"]) and set(row) >= MEASURES, name
         assert all(value is None or isinstance(value, float | int) for value in row.values()), name
 
 
@@ -96,12 +104,18 @@ def test_the_tracked_mouth_is_nearer_to_the_real_one_than_the_controls(
 def test_rows_are_driven_by_what_they_are_named_after(fitted_demo: FittedDemo) -> None:
     avatar = load_avatar(fitted_demo.avatar)
     held_out = np.arange(fitted_frames(), demo_clip().frame_count)
-    drives = talkinghead.evaluate._drives(avatar, avatar.source_video(), held_out)
+    drives = {drive.name: drive.codes for drive in own_drives(avatar, held_out)}
     assert np.array_equal(drives["tracked"], avatar.tracks.lower[held_out])
     assert np.array_equal(drives["shuffled"][SHUFFLE_FRAMES], drives["audio"][0])
     assert np.array_equal(np.sort(drives["shuffled"], axis=0), np.sort(drives["audio"], axis=0))
     assert np.ptp(drives["silence"][:, 0]) < 0.05 * np.ptp(drives["audio"][:, 0])
     assert not drives["mean_face"].any()
+
+
+def test_every_row_is_heard_with_the_sound_of_the_held_out_part(fitted_demo: FittedDemo) -> None:
+    held_out = np.arange(fitted_frames(), demo_clip().frame_count)
+    for drive in own_drives(load_avatar(fitted_demo.avatar), held_out):
+        assert len(drive.samples) / SAMPLE_RATE == pytest.approx(len(held_out) / demo_clip().fps, abs=0.1)
 
 
 def test_lips_are_judged_by_one_detector_whatever_the_avatar_was_tracked_with(fitted_demo: FittedDemo) -> None:
@@ -127,13 +141,13 @@ def test_a_video_is_fitted_with_a_held_out_part_first(monkeypatch: pytest.Monkey
         (output.parent / "tiny.avatar").rename(output)
         yield Progress("fitting", 1, 1)
 
-    def measure(avatar: Avatar, device: str) -> Generator[Progress, None, Evaluation]:
-        assert avatar.path == made[0] and device == "cpu"
+    def measure(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
+        assert avatar.path == made[0] and config.fit.device == "cpu"
         yield Progress("measuring", 1, 1)
-        return Evaluation({}, {})
+        return Evaluation({}, (), {})
 
     monkeypatch.setattr(talkinghead.evaluate, "fit", fit)
-    monkeypatch.setattr(talkinghead.evaluate, "_measure", measure)
+    monkeypatch.setattr(talkinghead.evaluate, "measure", measure)
     config = EvaluateConfig(replace(EvaluateConfig().fit, device="cpu"))
     stages = [event.stage for event in evaluate(demo_clip().path, config)]
     assert stages == ["fitting", "measuring"]
@@ -158,15 +172,27 @@ class Detector:
         return [face_points() * 20 + self.random.normal(size=(478, 3))] if picture.any() else []
 
 
-def observed(pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> talkinghead.evaluate._Observer:
-    """A row that showed these pictures of a grey source."""
-    monkeypatch.setattr(talkinghead.evaluate, "landmark_detector", lambda *_, **__: Detector())
+def figures(
+    pictures: list[np.ndarray],
+    real: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    has_truth: bool = True,
+) -> dict[str, float]:
+    """Of a row that showed these pictures of a grey source, judged by a row that showed those."""
+    monkeypatch.setattr(talkinghead.evaluation.lips, "landmark_detector", lambda *_, **__: Detector())
+    values: dict[str, float] = {}
+    area = (np.ones((32, 32), bool), (slice(4, 20), slice(4, 20)))
     with ExitStack() as stack:
-        observer = talkinghead.evaluate._Observer(stack)
-        areas = talkinghead.evaluate._FaceAreas(np.ones((32, 32), bool), (slice(4, 20), slice(4, 20)))
-        for picture in pictures:
-            observer.see(checkered(), picture, picture, areas)
-    return observer
+        for instrument in (PictureInstrument(), LipInstrument()):
+            seen, truth = (
+                instrument.observer(Drive("row", np.zeros((40, 3)), np.zeros(1), has_truth), stack) for _ in range(2)
+            )
+            for observer, shown in ((seen, pictures), (truth, real)):
+                for number, picture in enumerate(shown):
+                    observer.see(ObservedFrame(number, checkered(), picture, picture, *area))
+            values |= seen.figures(truth)
+            assert list(values)[-len(instrument.measures) :] == [measure.name for measure in instrument.measures]
+    return values
 
 
 def checkered() -> np.ndarray:
@@ -174,16 +200,14 @@ def checkered() -> np.ndarray:
 
 
 def test_a_row_without_a_face_has_no_lips_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = observed([checkered()] * 40, monkeypatch)
-    black = observed([np.zeros_like(checkered())] * 40, monkeypatch)
-    row = talkinghead.evaluate._row(black, truth)
+    row = figures([np.zeros_like(checkered())] * 40, [checkered()] * 40, monkeypatch)
     undefined = {
         "lmd_px", "lmd_centred_px", "mouth_opening_r", "lmd_px_free", "lmd_centred_px_free", "mouth_opening_r_free",
         "mouth_amplitude", "mouth_lag_frames", "mean_opening", "closure_recall", "closure_precision", "head_jitter",
     }  # fmt: skip
-    assert {name for name, value in asdict(row).items() if math.isnan(value)} == undefined
-    assert row.mouth_sharpness == row.closures == 0 and row.whole_psnr == pytest.approx(6.0, abs=0.3)
-    evaluation = Evaluation({}, {"tracked": row})
+    assert {name for name, value in row.items() if math.isnan(value)} == undefined
+    assert row["mouth_sharpness"] == row["closures"] == 0 and row["whole_psnr"] == pytest.approx(6.0, abs=0.3)
+    evaluation = Evaluation({}, LipInstrument.measures, {"tracked": row})
     assert json.loads(evaluation.to_json())["rows"]["tracked"]["lmd_px"] is None
     assert ("lmd_px", "-") in evaluation.to_table()
 
@@ -191,21 +215,26 @@ def test_a_row_without_a_face_has_no_lips_to_measure(monkeypatch: pytest.MonkeyP
 def test_a_source_in_which_the_judge_sees_no_face_leaves_every_lip_measure_undefined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    black, seen = (observed([picture] * 40, monkeypatch) for picture in (np.zeros_like(checkered()), checkered()))
-    row = talkinghead.evaluate._row(seen, black)
-    assert math.isnan(row.lmd_px) and math.isnan(row.closure_recall) and math.isnan(row.mean_opening)
+    row = figures([checkered()] * 40, [np.zeros_like(checkered())] * 40, monkeypatch)
+    assert math.isnan(row["lmd_px"]) and math.isnan(row["closure_recall"]) and math.isnan(row["mean_opening"])
+
+
+def test_a_row_that_says_something_else_is_not_compared_with_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = figures([checkered()] * 40, [checkered()] * 40, monkeypatch, has_truth=False)
+    described = {"mouth_sharpness", "mean_opening", "closures", "head_jitter"}
+    assert {name for name, value in row.items() if not math.isnan(value)} == described
 
 
 def test_the_table_has_a_line_per_measure_and_a_column_per_row(measured: tuple[Evaluation, list[Progress]]) -> None:
     table = measured[0].to_table()
-    assert table[0] == ("", "audio", "tracked", "shuffled", "silence", "mean_face", "ground_truth")
-    assert [line[0] for line in table[1:]] == list(measure_names())
+    assert table[0] == ("", "tracked", "audio", "shuffled", "silence", "mean_face", "ground_truth")
+    assert [line[0] for line in table[1:]] == [measure.name for measure in measured[0].measures]
     assert dict((line[0], line[-1]) for line in table)["whole_psnr"] == "inf"
 
 
 def test_values_that_json_cannot_hold_become_null() -> None:
-    row = EvaluationRow(*([math.inf, math.nan, -math.inf] + [0.5] * (len(measure_names()) - 3)))
-    result = json.loads(Evaluation({"seed": 0}, {"audio": row}).to_json())
-    values = list(result["rows"]["audio"].values())
-    assert values[:3] == [None] * 3 and set(values[3:]) == {0.5}
-    assert list(asdict(row)) == list(measure_names())
+    row = {"a": math.inf, "b": math.nan, "c": -math.inf, "d": 0.5}
+    evaluation = Evaluation({"seed": 0}, tuple(Measure(name, name) for name in row), {"audio": row}, ("no weights",))
+    result = json.loads(evaluation.to_json())
+    assert result["rows"]["audio"] == {"a": None, "b": None, "c": None, "d": 0.5}
+    assert result["notes"] == ["no weights"]
