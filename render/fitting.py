@@ -76,7 +76,7 @@ class LearningRates:
     """Natural logarithm."""
     opacity_logits: float = 9e-2
     """Logits."""
-    color_logits: float = 6e-2
+    color_logits: float = 2e-2
     """Logits."""
     skinning_logits: float = 6e-2
     """Logits."""
