@@ -158,6 +158,16 @@ class EvaluateConfig:
 
     fit: FitConfig = field(default_factory=lambda: FitConfig(holdout=EVALUATION_HOLDOUT))
     """How a video is fitted first; an avatar is measured as it is."""
+    lip_reader: str | None = None
+    """A lip-reading program of yours, to say how many words can be read from each row's lips: a command in quotes, with
+    {video} where the video's name goes, that prints the words as its last line."""
+    transcript: Path | None = None
+    """Text file of what is said in the part that is measured, in English, for --lip-reader; without it the words count
+    that the lip reader reads in the clip itself."""
+
+    def __post_init__(self) -> None:
+        if self.transcript is not None and self.lip_reader is None:
+            raise UserError("--transcript says what a lip reader should read: give a --lip-reader, or leave it away")
 
 
 @dataclass(frozen=True)

@@ -50,5 +50,9 @@ class BackgroundError(UserError):
     """A background that is neither a colour nor a picture that can be read."""
 
 
+class LipReaderError(UserError):
+    """A lip-reading program that cannot be run, fails or says nothing, or no words to compare it with."""
+
+
 class GazeError(UserError):
     """A gaze that an avatar cannot be given."""

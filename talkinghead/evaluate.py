@@ -24,6 +24,7 @@ from talkinghead.evaluation.available import instruments
 from talkinghead.evaluation.drives import SHUFFLE_FRAMES, TRUTH, own_drives
 from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame, Observer
 from talkinghead.evaluation.lips import JUDGE
+from talkinghead.evaluation.reading import lip_reader, lip_reading, lip_reading_protocol
 from talkinghead.evaluation.result import Evaluation, Figures
 from talkinghead.fit import fit
 from talkinghead.progress import Progress
@@ -42,6 +43,7 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
         UserError: see `fit` and `load_avatar`.
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
+    lip_reader(config)  # complains before anything is fitted
     yield from ready_device(config.fit.device)
     if target.is_dir():
         yield from fetch_weights(speech_feature_of(target))
@@ -61,9 +63,11 @@ def measure(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, None,
     held_out = held_out_frames(avatar)
     drives = own_drives(avatar, held_out)
     looking, notes = instruments()
+    looking += lip_reading(config, avatar.manifest.fps)
     rows = yield from _watch(avatar, held_out, drives, looking, AvatarRenderer(avatar, config.fit.device))
     measures = tuple(measure for instrument in looking for measure in instrument.measures)
-    return Evaluation(_protocol(avatar, held_out), measures, rows, tuple(notes))
+    protocol = _protocol(avatar, held_out) | lip_reading_protocol(config)
+    return Evaluation(protocol, measures, rows, tuple(notes))
 
 
 def held_out_frames(avatar: Avatar) -> np.ndarray:
@@ -99,15 +103,15 @@ def _watch(
         for place, frames in enumerate(_frames(avatar, held_out, drives, renderer)):
             list(pool.map(_see, watch, frames))
             yield Progress("measuring", place + 1, len(held_out))
-    real = watch[-1]
-    return {
-        drive.name: {
-            name: value
-            for observer, its_truth in zip(observers, real, strict=True)
-            for name, value in observer.figures(its_truth).items()
+        real = watch[-1]
+        return {
+            drive.name: {
+                name: value
+                for observer, its_truth in zip(observers, real, strict=True)
+                for name, value in observer.figures(its_truth).items()
+            }
+            for drive, observers in zip(shown, watch, strict=True)
         }
-        for drive, observers in zip(shown, watch, strict=True)
-    }
 
 
 def _see(observers: Sequence[Observer], frame: ObservedFrame) -> None:
