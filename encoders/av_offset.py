@@ -62,11 +62,7 @@ def estimate_offset(
     lips = MeasuredLips(speech, opening, width)
     seen = lips.motion()
     heard = without_trend(speech.articulation[:, :2] if prior is None else prior.predict(speech), lips.fps)
-    largest = round(SEARCH_S * lips.fps)
-    lags = np.arange(-largest, largest + 1)
-    scores = np.array(
-        [np.mean([_correlation_at(h, s, lag) for h, s in zip(heard.T, seen.T, strict=True)]) for lag in lags]
-    )
+    lags, scores = scores_at_lags(heard, seen, round(SEARCH_S * lips.fps))
     best = int(np.argmax(scores))
     elsewhere = np.abs(lags - lags[best]) > PEAK_S * lips.fps
     return AudioVideoOffset(
@@ -74,6 +70,18 @@ def estimate_offset(
         correlation=float(scores[best]),
         margin=float(scores[best] - scores[elsewhere].max()),
     )
+
+
+def scores_at_lags(heard: np.ndarray, seen: np.ndarray, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """How well two motions [T, 2] agree at every offset.
+
+    Returns:
+        Lags [2 * largest + 1] in frames, positive where `seen` is late, and the correlation at each: the mean of the
+        columns'.
+    """
+    lags = np.arange(-largest, largest + 1)
+    both = list(zip(heard.T, seen.T, strict=True))
+    return lags, np.array([np.mean([_correlation_at(*pair, lag) for pair in both]) for lag in lags])
 
 
 def _correlation_at(heard: np.ndarray, seen: np.ndarray, lag: int) -> float:

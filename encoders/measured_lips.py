@@ -55,10 +55,7 @@ class MeasuredLips:
 
     def motion(self) -> np.ndarray:
         """Opening and width [T, 2] without posture; gaps between faces are bridged."""
-        frames = np.arange(len(self.speech))
-        lips = np.stack([self.opening, self.width], axis=1)
-        bridged = [np.interp(frames, frames[self.seen], series[self.seen]) for series in lips.T]
-        return without_trend(np.stack(bridged, axis=1), self.fps)
+        return lip_motion(self.opening, self.width, self.fps)
 
     def in_step(self, frames: float) -> MeasuredLips:
         """The same with the lips brought forward by so many frames, for a picture that is late by as many."""
@@ -67,6 +64,14 @@ class MeasuredLips:
             np.interp(times + frames, times, series, left=np.nan, right=np.nan) for series in (self.opening, self.width)
         ]
         return MeasuredLips(self.speech, *moved)
+
+
+def lip_motion(opening: np.ndarray, width: np.ndarray, fps: float) -> np.ndarray:
+    """Opening and width [T, 2] without posture; gaps (NaN) between faces are bridged, of which one at least is seen."""
+    lips = np.stack([opening, width], axis=1)
+    frames, seen = np.arange(len(lips)), np.isfinite(lips).all(axis=1)
+    bridged = [np.interp(frames, frames[seen], series[seen]) for series in lips.T]
+    return without_trend(np.stack(bridged, axis=1), fps)
 
 
 def without_trend(series: np.ndarray, fps: float) -> np.ndarray:
