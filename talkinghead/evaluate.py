@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from talkinghead.avatar import Avatar, load_avatar, speech_feature_of
 from talkinghead.compositing import composite
 from talkinghead.config import EvaluateConfig
 from talkinghead.devices import ready_device
-from talkinghead.errors import NothingHeldOutError
+from talkinghead.errors import DamagedAvatarError, NothingHeldOutError
 from talkinghead.evaluation.available import instruments
 from talkinghead.evaluation.drives import SHUFFLE_FRAMES, TRUTH, own_drives
 from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame, Observer
@@ -29,14 +30,19 @@ from talkinghead.evaluation.result import Evaluation, Figures
 from talkinghead.fit import fit
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
+from talkinghead.report.page import REPORT_NAME, write_report
 from talkinghead.speech_choice import fetch_weights
 from tools import lip_closures, metrics
+from tools.errors import OutputError
 from tools.tracked_clip import TOPOLOGIES, CropBox
 from tools.video import read_frames
 
 
 def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
-    """Measures an avatar fitted with a held-out part, or fits one from a video first.
+    """Measures an avatar fitted with a held-out part, whose report then shows the table, or fits one from a video
+    first.
+
+    A report that cannot be written is a note of the evaluation.
 
     Raises:
         NothingHeldOutError: the avatar was fitted to the whole clip.
@@ -47,11 +53,23 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
     yield from ready_device(config.fit.device)
     if target.is_dir():
         yield from fetch_weights(speech_feature_of(target))
-        return (yield from measure(load_avatar(target), config))
+        avatar = load_avatar(target)
+        evaluation = yield from measure(avatar, config)
+        return _reported(avatar, evaluation, config)
     with tempfile.TemporaryDirectory(prefix="talkinghead-evaluate-") as folder:
         output = Path(folder) / "held-out.avatar"
         yield from fit(target, output, config.fit)
         return (yield from measure(load_avatar(output), config))
+
+
+def _reported(avatar: Avatar, evaluation: Evaluation, config: EvaluateConfig) -> Evaluation:
+    """Writes the avatar's report anew, with the table; the evaluation, with a note if that cannot be done."""
+    assert avatar.path is not None
+    try:
+        write_report(avatar, avatar.source_video(), avatar.path, evaluation, config.fit.device)
+    except (OutputError, DamagedAvatarError) as error:
+        return replace(evaluation, notes=(*evaluation.notes, f"{REPORT_NAME} lacks the table: {error}"))
+    return evaluation
 
 
 def measure(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:

@@ -35,9 +35,10 @@ from talkinghead.outputs import work_folder
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress, relayed
 from talkinghead.refinement import motion_targets, refine_track
-from talkinghead.report import write_report
+from talkinghead.report.page import write_report
 from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_manifest, weights_sha256
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
+from talkinghead.training_history import TRAINING_NAME, TrainingHistory
 from tools.errors import NoAudioError
 from tools.tracked_clip import TrackedClip, load_tracked_clip, save_tracked_clip
 from tools.tracking import TrackingConfig, track_clip
@@ -76,7 +77,7 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     clip = yield from _track(info, config, source_sha256, work)
     frames = yield from load_training_frames(info, clip, RECIPES[config.preset].frames, work)
     fitter = _start_fit(clip, frames, config, device)
-    yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
+    history = yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
     clip = yield from refine_track(info, clip, fitter, frames.indices, RECIPES[config.preset].refinement)
     fitter.model.cpu()
     lips = yield from fit_lips(info, clip, embedding, config)
@@ -90,10 +91,12 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
         tracks=_source_tracks(clip),
         background=clip.background,
     )
-    report = write_report(avatar, frames, work, config.device)
-    save_avatar(avatar, info.path, output, extras=(report,))
-    (work / "fit.safetensors").unlink(missing_ok=True)
-    report.unlink()
+    training = work / TRAINING_NAME
+    training.write_text(history.to_json(), encoding="utf-8")
+    report = write_report(avatar, info, work, device=config.device)
+    save_avatar(avatar, info.path, output, extras=(report, training))
+    for done in (work / "fit.safetensors", report, training):
+        done.unlink(missing_ok=True)
     yield Progress("saving", 1, 1)
 
 
@@ -153,29 +156,33 @@ def _fit_key(source_sha256: str, config: FitConfig) -> str:
     )
 
 
-def _run_fit(fitter: HeadFitter, checkpoint: Path, key: str) -> Iterator[Progress]:
+def _run_fit(fitter: HeadFitter, checkpoint: Path, key: str) -> Generator[Progress, None, TrainingHistory]:
     """Takes the steps, saving the state now and then; goes on from a state saved by the same fit."""
-    if checkpoint.exists():
-        _restore(fitter, checkpoint, key)
+    history = _restore(fitter, checkpoint, key) if checkpoint.exists() else TrainingHistory()
     saved = time.monotonic()
     for event in fitter.run():
+        history.add(event.step, event.loss, event.gaussians)
         yield Progress("fitting", event.step, event.steps, f"{event.gaussians} Gaussians, loss {event.loss:.4f}")
         if time.monotonic() - saved > CHECKPOINT_S:
             temporary = checkpoint.with_suffix(".part")
-            save_file(fitter.to_tensors(), temporary, {"key": key})
+            save_file(fitter.to_tensors(), temporary, {"key": key, "history": history.to_json()})
             temporary.replace(checkpoint)
             saved = time.monotonic()
+    return history
 
 
-def _restore(fitter: HeadFitter, checkpoint: Path, key: str) -> None:
+def _restore(fitter: HeadFitter, checkpoint: Path, key: str) -> TrainingHistory:
+    """Puts the fitter where the same fit saved its state, if it did; returns what it had recorded until then."""
     try:
         with safe_open(checkpoint, framework="pt") as file:
-            same = (file.metadata() or {}).get("key") == key
-        if same:
+            facts = file.metadata() or {}
+        if facts.get("key") == key:
             fitter.restore(load_file(checkpoint))
+            return TrainingHistory.from_json(facts["history"])
     except (SafetensorError, OSError):
         # Half a file, left by a crash of the machine: the fit begins anew.
         checkpoint.unlink(missing_ok=True)
+    return TrainingHistory()
 
 
 def _source_tracks(clip: TrackedClip) -> SourceTracks:

@@ -53,9 +53,10 @@ addEventListener("load", async () => {
   }
   let value = null;
   try { value = await (async () => { SCRIPT })(); } catch (e) { problems.push(`script: ${e.message}`); }
-  const loaded = performance.getEntriesByType("resource").map(entry => entry.name);
+  const addresses = performance.getEntriesByType("resource").map(entry => entry.name);
+  const loaded = addresses.filter(name => !/^(data|blob):/.test(name));
   const overflow = document.documentElement.scrollWidth - innerWidth;
-  const body = JSON.stringify({problems, figures, value, overflow, loaded: loaded.filter(name => !/^(data|blob):/.test(name))});
+  const body = JSON.stringify({problems, figures, value, overflow, loaded});
   await fetch("ADDRESS", {method: "POST", mode: "no-cors", body});
 });
 </script>"""
@@ -149,8 +150,8 @@ def _running(command: list[str]) -> Iterator[None]:
 
 def _command(folder: str) -> list[str]:
     return [
-        chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}/profile",
-        "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+        chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+        f"--user-data-dir={folder}/profile", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     ]  # fmt: skip
 
 
