@@ -17,6 +17,7 @@ Audio = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="AUDIO")]
 VideoOrAvatar = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEO_OR_AVATAR")]
 OptionalVideos = Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="VIDEOS")]
 Videos = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="VIDEOS")]
+StudyVideos = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME=]PATH ...")]
 
 
 def check_sound(audio: Path) -> None:

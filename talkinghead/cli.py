@@ -1,4 +1,4 @@
-"""The `talkinghead` command. Only the commands, here, in `bench_command` and in `encoder_commands`, print.
+"""The `talkinghead` command. Only the commands, here and in the modules `..._command` and `..._commands`, print.
 
 Results go to standard output; progress bars, notes and errors to standard error. Exit codes: 0 done, 2 something that
 the user can mend (one line says what), 130 stopped with Ctrl-C. What loads slowly is imported by the command that needs
@@ -33,6 +33,7 @@ from talkinghead.config import ALPHA, Device, EvaluateConfig, FitConfig, SpeakCo
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
 from talkinghead.freed_memory import keep_freed_memory
 from talkinghead.progress import Progress
+from talkinghead.study_command import Study
 from talkinghead.terminal import complain, print_table, show, write_text
 from tools.errors import UserError
 
@@ -171,6 +172,7 @@ Command = (
     | Annotated[Features, tyro.conf.subcommand("features")]
     | Annotated[TrainEncoder, tyro.conf.subcommand("train-encoder")]
     | Annotated[AblateEncoder, tyro.conf.subcommand("ablate-encoder")]
+    | Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]

@@ -50,6 +50,10 @@ class BackgroundError(UserError):
     """A background that is neither a colour nor a picture that can be read."""
 
 
+class StudyError(UserError):
+    """Videos that make no study, a key that is none, or answers that do not belong to it."""
+
+
 class LipReaderError(UserError):
     """A lip-reading program that cannot be run, fails or says nothing, or no words to compare it with."""
 

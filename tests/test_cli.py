@@ -42,7 +42,7 @@ from tools.video import probe
 
 COMMANDS = (
     *("fit", "speak", "evaluate", "features", "train-encoder", "ablate-encoder"),
-    *("demo", "info", "doctor", "bench"),
+    *("study", "demo", "info", "doctor", "bench"),
 )
 HEAVY = {"torch", "numpy", "mediapipe", "cv2", "numba", "scipy", "av", "rich"}
 
