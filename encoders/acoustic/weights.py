@@ -74,8 +74,11 @@ class FetchProgress:
     total: int | None
 
 
-def fetch(file: WeightsFile) -> Generator[FetchProgress, None, None]:
+def fetch(file: WeightsFile, patience_s: float = _TIMEOUT_S) -> Generator[FetchProgress, None, None]:
     """Downloads the file unless it is there. Nothing half-written is left, whatever happens.
+
+    Args:
+        patience_s: seconds without an answer after which the download is given up.
 
     Raises:
         EncoderWeightsError: no connection, not the file that was expected, no space; or only the user can fetch it.
@@ -87,7 +90,7 @@ def fetch(file: WeightsFile) -> Generator[FetchProgress, None, None]:
     temporary = file.path.with_name(f".{file.path.name}.{secrets.token_hex(6)}.part")
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as response, temporary.open("xb") as target:
+        with urllib.request.urlopen(file.url, timeout=patience_s) as response, temporary.open("xb") as target:
             yield from _copy(response, target)
             digest = _digest(temporary)
         if file.sha256 not in (None, digest):
