@@ -37,7 +37,7 @@ from talkinghead.machine import this_machine
 from talkinghead.speak import speak
 from talkinghead.terminal import complain, print_table, show, write_text
 from tools.errors import UserError
-from tools.metrics import psnr
+from tools.picture_quality import psnr
 from tools.video import probe, read_frames
 
 TESTS = Path(__file__).parent.parent / "tests"

@@ -15,7 +15,7 @@ from render.gaussians import Gaussians
 from render.gsplat_kernels import are_compiled, compile_kernels
 from render.rasterize import rasterize
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
-from tools.metrics import psnr
+from tools.picture_quality import psnr
 
 pytestmark = [
     pytest.mark.cuda,

@@ -32,7 +32,8 @@ from tools.face_topology import IBUG_68, MEDIAPIPE_478
 
 ROWS = {"audio", "tracked", "shuffled", "silence", "ground_truth"}
 MEASURES = {
-    "composite_psnr", "composite_ssim", "hull_psnr", "face_psnr", "lmd_px", "lmd_centred_px", "mouth_opening_r",
+    "composite_psnr", "composite_ssim", "composite_ms_ssim", "composite_cpbd", "whole_ms_ssim", "whole_cpbd",
+    "mouth_psnr", "mouth_ssim", "mouth_cpbd", "hull_psnr", "face_psnr", "lmd_px", "lmd_centred_px", "mouth_opening_r",
     "lmd_px_free", "lmd_centred_px_free", "mouth_opening_r_free",
     "whole_psnr", "whole_ssim", "hull_ssim", "mouth_sharpness", "mean_opening", "closure_recall", "closure_precision",
 }  # fmt: skip
@@ -72,12 +73,12 @@ def test_the_protocol_tells_what_was_measured(measured: tuple[Evaluation, list[P
 
 def test_the_clip_itself_is_perfect(rows: dict[str, dict[str, float | None]]) -> None:
     truth = rows["ground_truth"]
-    for name in ("composite_psnr", "hull_psnr", "face_psnr", "whole_psnr"):
+    for name in ("composite_psnr", "hull_psnr", "face_psnr", "whole_psnr", "mouth_psnr"):
         assert truth[name] is None  # infinite
     for name in ("lmd_px", "lmd_centred_px", "lmd_px_free", "lmd_centred_px_free", "mouth_lag_frames"):
         assert truth[name] == 0, name
     for name in (
-        "composite_ssim", "hull_ssim", "whole_ssim", "mouth_sharpness", "mouth_opening_r", "mouth_opening_r_free",
+        "composite_ssim", "hull_ssim", "whole_ssim", "composite_ms_ssim", "whole_ms_ssim", "mouth_ssim", "mouth_sharpness", "mouth_opening_r", "mouth_opening_r_free",
         "mouth_amplitude", "closure_recall", "closure_precision", "head_jitter",
     ):  # fmt: skip
         assert truth[name] == pytest.approx(1), name
@@ -90,6 +91,9 @@ def test_no_other_row_is(rows: dict[str, dict[str, float | None]]) -> None:
         assert 20 < row["composite_psnr"] < 60 and 0.5 < row["composite_ssim"] < 1, name
         assert 15 < row["face_psnr"] < row["hull_psnr"] < 60, name
         assert 15 < row["whole_psnr"] < row["hull_psnr"] and 0 < row["whole_ssim"] < row["hull_ssim"] < 1, name
+        assert 15 < row["mouth_psnr"] < row["composite_psnr"] and 0 < row["mouth_ssim"] < row["composite_ssim"], name
+        assert 0 < row["whole_ms_ssim"] < row["composite_ms_ssim"] < 1, name
+        assert 0 < row["whole_cpbd"] < rows["ground_truth"]["whole_cpbd"] < 1, name
         assert 0 < row["mouth_sharpness"] < 1, name  # sixty steps: softer than the source
         assert row["lmd_px"] > 0 and row["lmd_px_free"] > row["lmd_centred_px_free"] > 0, name
 
@@ -205,7 +209,8 @@ def test_a_row_without_a_face_has_no_lips_to_measure(monkeypatch: pytest.MonkeyP
         "lmd_px", "lmd_centred_px", "mouth_opening_r", "lmd_px_free", "lmd_centred_px_free", "mouth_opening_r_free",
         "mouth_amplitude", "mouth_lag_frames", "mean_opening", "closure_recall", "closure_precision", "head_jitter",
     }  # fmt: skip
-    assert {name for name, value in row.items() if math.isnan(value)} == undefined
+    too_small = {"composite_ms_ssim", "whole_ms_ssim"}  # for five scales
+    assert {name for name, value in row.items() if math.isnan(value)} == undefined | too_small
     assert row["mouth_sharpness"] == row["closures"] == 0 and row["whole_psnr"] == pytest.approx(6.0, abs=0.3)
     evaluation = Evaluation({}, LipInstrument.measures, {"tracked": row})
     assert json.loads(evaluation.to_json())["rows"]["tracked"]["lmd_px"] is None
@@ -221,7 +226,7 @@ def test_a_source_in_which_the_judge_sees_no_face_leaves_every_lip_measure_undef
 
 def test_a_row_that_says_something_else_is_not_compared_with_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     row = figures([checkered()] * 40, [checkered()] * 40, monkeypatch, has_truth=False)
-    described = {"mouth_sharpness", "mean_opening", "closures", "head_jitter"}
+    described = {"composite_cpbd", "whole_cpbd", "mouth_cpbd", "mouth_sharpness", "mean_opening", "closures", "head_jitter"}
     assert {name for name, value in row.items() if not math.isnan(value)} == described
 
 

@@ -27,7 +27,8 @@ from talkinghead.presets import RECIPES
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from tools.errors import NoAudioError
-from tools.metrics import face_hull_mask, psnr
+from tools.metrics import face_hull_mask
+from tools.picture_quality import psnr
 from tools.video import read_frames
 
 frames = cache(rendered_frames)

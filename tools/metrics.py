@@ -1,4 +1,4 @@
-"""Measures of pictures and landmarks. Numpy in, float out; every definition is cited where it is implemented.
+"""Measures of landmarks. Numpy in, float out; every definition is cited where it is implemented.
 
 Landmark tracks are [T, K, 2] or [T, K, 3] in pixels (x right, y down; depth, where present, in the same scale). A frame
 without a face is a row of NaN: it is left out, in both tracks. A measure of which no frame is left is NaN.
@@ -15,99 +15,7 @@ import numpy as np
 from tools.face_topology import FaceTopology
 from tools.head_pose import align_rigidly
 
-SSIM_SIGMA = 1.5  # px; with SSIM_RADIUS the 11 x 11 window of Wang et al. 2004, section III-C
-SSIM_RADIUS = 5
-SSIM_K1, SSIM_K2 = 0.01, 0.03
 BOX_MARGIN = 0.1  # of the longer side of what a box is put around
-
-
-def psnr(picture: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB: 10 log10(peak^2 / mean squared error); infinite for identical pictures.
-
-    Args:
-        picture, truth: [H, W, C] or [H, W], uint8 (peak 255) or float in [0, 1] (peak 1).
-        mask: [H, W] bool or weights: only these pixels count.
-
-    Raises:
-        ValueError: shapes or types differ, or the mask is empty.
-    """
-    _check_pair(picture, truth)
-    difference = np.atleast_3d(cv2.absdiff(picture, truth)).astype(np.float32)
-    if mask is None:
-        error = float(np.square(difference, out=difference).mean(dtype=np.float64))
-    elif mask.shape != difference.shape[:2] or not mask.any():
-        raise ValueError(f"expected a mask of shape {list(picture.shape[:2])} with a pixel set, got {list(mask.shape)}")
-    else:
-        error = float(np.average(np.square(difference[mask > 0]).mean(axis=1), weights=mask[mask > 0]))
-    return math.inf if error == 0 else 10 * math.log10(_peak(truth) ** 2 / error)
-
-
-def ssim(picture: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004, Eq. 13), the mean over pixels and channels; 1 is identical.
-
-    Gaussian window of 11 x 11 px and standard deviation 1.5 px; pixels whose window leaves the picture do not count.
-
-    Args:
-        picture, truth: [H, W, C] or [H, W], at least 11 px each way, uint8 or float in [0, 1].
-
-    Raises:
-        ValueError: shapes or types differ, or the picture is smaller than the window.
-    """
-    _check_pair(picture, truth)
-    height, width = (side - 2 * SSIM_RADIUS for side in picture.shape[:2])
-    if min(height, width) <= 0:
-        raise ValueError(f"expected at least {2 * SSIM_RADIUS + 1} px each way, got {list(picture.shape[:2])}")
-    rows, columns = _around_differences(picture, truth)
-    if rows.stop == rows.start:
-        return 1.0
-    inner = slice(SSIM_RADIUS, -SSIM_RADIUS)
-    similarity = _similarity(picture[rows, columns], truth[rows, columns])[inner, inner]
-    return 1.0 + float((similarity - 1.0).sum(dtype=np.float64)) / (height * width * similarity.shape[2])
-
-
-def _around_differences(picture: np.ndarray, truth: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that hold every pixel whose window sees a difference, with these windows; outside of them the
-    similarity is 1."""
-    differs = np.atleast_3d(picture != truth)
-    channels = differs.shape[2]
-    left, top, width, height = cv2.boundingRect(differs.reshape(len(differs), -1).view(np.uint8))
-    if not height:
-        return slice(0, 0), slice(0, 0)
-    right, bottom, reach = -(-(left + width) // channels), top + height, 2 * SSIM_RADIUS
-    return slice(max(0, top - reach), bottom + reach), slice(max(0, left // channels - reach), right + reach)
-
-
-def _similarity(picture: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Structural similarity around every pixel, float32 [H, W, C]; nearer to the border than the window's radius it
-    means nothing."""
-    middle = np.float32(_peak(truth) / 2)  # variances are differences of squares: small squares lose fewer digits
-    x, y = (np.atleast_3d(part).astype(np.float32) - middle for part in (picture, truth))
-
-    def local_mean(values: np.ndarray) -> np.ndarray:
-        window = (2 * SSIM_RADIUS + 1, 2 * SSIM_RADIUS + 1)
-        return np.atleast_3d(cv2.GaussianBlur(values, window, SSIM_SIGMA))
-
-    mean_x, mean_y = local_mean(x), local_mean(y)
-    product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
-    covariance = local_mean(x * y) - product
-    variances = local_mean(x * x + y * y) - squares
-    c1, c2 = (SSIM_K1 * _peak(truth)) ** 2, (SSIM_K2 * _peak(truth)) ** 2
-    # The means of the pictures themselves: (mean_x + middle)(mean_y + middle) and the sum of their squares.
-    lifted = middle * (mean_x + mean_y + middle)
-    luminance = (2 * (product + lifted) + c1) / (squares + 2 * lifted + c1)
-    return luminance * (2 * covariance + c2) / (variances + c2)
-
-
-def _check_pair(picture: np.ndarray, truth: np.ndarray) -> None:
-    if picture.shape != truth.shape or picture.dtype != truth.dtype:
-        raise ValueError(
-            f"expected two pictures of one shape and type, got {list(picture.shape)} of {picture.dtype} "
-            f"and {list(truth.shape)} of {truth.dtype}"
-        )
-
-
-def _peak(picture: np.ndarray) -> float:
-    return 255.0 if picture.dtype == np.uint8 else 1.0
 
 
 def face_hull_mask(landmarks: np.ndarray, height: int, width: int, erosion_px: int = 1) -> np.ndarray:
@@ -132,12 +40,6 @@ def bounding_box(points: np.ndarray, height: int, width: int) -> tuple[slice, sl
     left, top = np.clip(np.floor(low - margin), 0, (width - 1, height - 1)).astype(int)
     right, bottom = np.clip(np.ceil(high + margin), (left + 1, top + 1), (width, height)).astype(int)
     return slice(top, bottom), slice(left, right)
-
-
-def laplacian_variance(picture: np.ndarray) -> float:
-    """Sharpness: the variance of the Laplacian of the grey picture (Pech-Pacheco et al. 2000, "Diatom autofocusing in
-    brightfield microscopy"; the kernel 0 1 0, 1 -4 1, 0 1 0). picture: [H, W, 3] uint8."""
-    return float(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
 def landmark_distance(predicted: np.ndarray, truth: np.ndarray, indices: Sequence[int]) -> float:
