@@ -29,6 +29,7 @@ from talkinghead.arguments import (
     check_sound,
 )
 from talkinghead.bench_command import Bench
+from talkinghead.compare_command import Compare
 from talkinghead.config import ALPHA, Device, EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
 from talkinghead.freed_memory import keep_freed_memory
@@ -169,6 +170,7 @@ Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Speak, tyro.conf.subcommand("speak")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Features, tyro.conf.subcommand("features")]
     | Annotated[TrainEncoder, tyro.conf.subcommand("train-encoder")]
     | Annotated[AblateEncoder, tyro.conf.subcommand("ablate-encoder")]

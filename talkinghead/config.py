@@ -171,6 +171,39 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class CompareConfig:
+    """What is compared, and how the head that all share is learned."""
+
+    speech: tuple[str, ...] = (DEFAULT_SPEECH, *ADAPTER_SPEECH, "logmel")
+    """What the lips are driven by, as `talkinghead fit --speech` takes it: names and files, with spaces or commas
+    between them."""
+    preset: Preset = "standard"
+    """Time or quality: how long the head is fitted."""
+    seed: int = 0
+    """Everything random follows from it, for all features alike."""
+    device: Device = "auto"
+    """Where the work is done: auto takes the GPU if there is one that can do it (see `talkinghead doctor`), else the
+    processor; cuda, only the GPU; cpu, only the processor."""
+
+    def __post_init__(self) -> None:
+        _require("--seed", self.seed, 0, None)
+        for name in self.features:
+            _require_speech(name)
+        labels = [speech_label(name) for name in self.features]
+        if not labels or len(set(labels)) < len(labels):
+            raise UserError(f"--speech takes one or more features of different names, got {' '.join(labels) or 'none'}")
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Each feature, as `FitConfig.speech`."""
+        return tuple(name for entry in self.speech for name in entry.split(",") if name)
+
+    def fit(self, speech: str = DEFAULT_SPEECH) -> FitConfig:
+        """How a feature's avatar is learned."""
+        return FitConfig(self.preset, self.seed, EVALUATION_HOLDOUT, speech=speech, device=self.device)
+
+
+@dataclass(frozen=True)
 class BenchConfig:
     """What is measured."""
 
@@ -232,6 +265,11 @@ class AblationConfig:
         _require("--steps", self.steps, 1, None)
         _require("--seed", self.seed, 0, None)
         _require("--holdout", self.holdout, 0.05, LARGEST_HOLDOUT)
+
+
+def speech_label(speech: str) -> str:
+    """What a speech feature is called in tables and file names: of a file, its name without its folder."""
+    return Path(speech).name
 
 
 def _require_speech(speech: str) -> None:

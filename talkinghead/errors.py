@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.errors import UserError
@@ -60,3 +61,10 @@ class LipReaderError(UserError):
 
 class GazeError(UserError):
     """A gaze that an avatar cannot be given."""
+
+
+class NoFeatureError(UserError):
+    """None of the speech features that were to be compared can be used."""
+
+    def __init__(self, notes: Sequence[str]) -> None:
+        super().__init__(f"no speech feature can be used: {'; '.join(notes)}")

@@ -8,7 +8,7 @@ follows the clip in all rows.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -72,14 +72,19 @@ def _reported(avatar: Avatar, evaluation: Evaluation, config: EvaluateConfig) ->
     return evaluation
 
 
-def measure(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
+def measure(
+    avatar: Avatar, config: EvaluateConfig, rows: Collection[str] | None = None
+) -> Generator[Progress, None, Evaluation]:
     """Measures an avatar.
+
+    Args:
+        rows: names of the rows beside the clip itself; all when None.
 
     Raises:
         NothingHeldOutError: it was fitted to the whole clip.
     """
     held_out = held_out_frames(avatar)
-    drives = own_drives(avatar, held_out)
+    drives = [drive for drive in own_drives(avatar, held_out) if rows is None or drive.name in rows]
     looking, notes = instruments()
     looking += lip_reading(config, avatar.manifest.fps)
     rows = yield from _watch(avatar, held_out, drives, looking, AvatarRenderer(avatar, config.fit.device))

@@ -40,7 +40,8 @@ from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_man
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
 from talkinghead.training_history import TRAINING_NAME, TrainingHistory
 from tools.errors import NoAudioError
-from tools.tracked_clip import TrackedClip, load_tracked_clip, save_tracked_clip
+from tools.expression import ExpressionTrack
+from tools.tracked_clip import TorsoPoseTrack, TrackedClip, load_tracked_clip, save_tracked_clip
 from tools.tracking import TrackingConfig, track_clip
 from tools.video import VideoInfo, probe
 
@@ -98,6 +99,37 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     for done in (work / "fit.safetensors", report, training):
         done.unlink(missing_ok=True)
     yield Progress("saving", 1, 1)
+
+
+def exchange_lips(
+    avatar: Avatar, info: VideoInfo, config: FitConfig, output: Path
+) -> Generator[Progress, None, Avatar]:
+    """Saves an avatar with lips that another speech feature drives; they learn from what the fit's own learned from.
+
+    Args:
+        avatar: a saved one that `fit` made from the video `info` with this `config`, but for its speech.
+
+    Raises:
+        UserError: see `fit`.
+        encoders.errors.FeatureUnavailableError, EncoderWeightsError: what the feature needs is not here, or damaged.
+        encoders.errors.LipClipError, LipMotionFitError: nothing can be learned from the clip.
+    """
+    assert avatar.path is not None, "save the avatar first"
+    embedding = load_embedding(config.speech)
+    work = work_folder(avatar.path)
+    work.mkdir(exist_ok=True)
+    tracked = yield from _track(info, config, avatar.manifest.source_sha256, work)
+    lips = yield from fit_lips(info, _registered(tracked, avatar.tracks), embedding, config)
+    manifest = replace(
+        avatar.manifest,
+        speech_feature=name_in_manifest(config.speech),
+        speech_weights_sha256=weights_sha256(config.speech),
+        sound_delay_frames=lips.delay_frames,
+    )
+    exchanged = replace(
+        avatar, manifest=manifest, lips=lips.predictor, encoder=lips.encoder, embedding=lips.embedding, path=None
+    )
+    return save_avatar(exchanged, info.path, output)
 
 
 def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
@@ -191,6 +223,16 @@ def _source_tracks(clip: TrackedClip) -> SourceTracks:
         head.rotations, head.translations, torso.rotations, torso.translations, expression.lower, expression.upper,
         np.ascontiguousarray(clip.landmarks[..., :2]), clip.found,
     )  # fmt: skip
+
+
+def _registered(clip: TrackedClip, tracks: SourceTracks) -> TrackedClip:
+    """A clip as it was tracked, with the poses and expression that the fitted head gave it."""
+    return replace(
+        clip,
+        head=replace(clip.head, rotations=tracks.head_rotations, translations=tracks.head_translations),
+        torso=TorsoPoseTrack(tracks.torso_rotations, tracks.torso_translations),
+        expression=ExpressionTrack(tracks.lower, tracks.upper),
+    )
 
 
 def _manifest(

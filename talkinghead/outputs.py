@@ -14,6 +14,8 @@ from tools.video_encoding import ALPHA_SUFFIXES
 VIDEO_SUFFIX, ARRAY_SUFFIX, WEIGHTS_SUFFIX = ".mp4", ".npy", ".safetensors"
 MANIFEST_NAME = "avatar.json"
 """The file that makes a folder an avatar."""
+COMPARISON_NAME = "comparison.json"
+"""The file that makes a folder a comparison of speech features."""
 
 
 def work_folder(output: Path) -> Path:
@@ -97,6 +99,21 @@ def check_new_avatar(output: Path, overwrite: bool) -> None:
             f"cannot write {output}: it is a file, and an avatar is a folder; choose another name with -o"
         )
     _refuse_existing(output, overwrite)
+    check_writable(output)
+
+
+def check_comparison_folder(output: Path) -> None:
+    """Whether a comparison may be written into a folder, or go on in it.
+
+    Raises:
+        OutputError: no such parent folder, no permission, a file, or a folder that holds something else.
+    """
+    if output.is_dir():
+        if any(output.iterdir()) and not (output / COMPARISON_NAME).exists():
+            raise OutputError(f"cannot write {output}: the folder holds other files; choose another name with -o")
+        return check_writable(output / COMPARISON_NAME)
+    if output.exists():
+        raise OutputError(f"cannot write {output}: it is a file, and a comparison is a folder; name another with -o")
     check_writable(output)
 
 

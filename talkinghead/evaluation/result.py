@@ -27,20 +27,22 @@ class Evaluation:
         content = {
             "protocol": self.protocol,
             "measures": {measure.name: measure.definition for measure in self.measures},
-            "rows": {name: {key: _finite(value) for key, value in row.items()} for name, row in self.rows.items()},
+            "rows": {name: {key: finite(value) for key, value in row.items()} for name, row in self.rows.items()},
             "notes": self.notes,
         }
         return json.dumps(content, indent=2, allow_nan=False)
 
     def to_table(self) -> list[tuple[str, ...]]:
         """A heading and a line per measure, for the terminal; an undefined value is a dash."""
-        lines = [(measure.name, *(_cell(row[measure.name]) for row in self.rows.values())) for measure in self.measures]
+        lines = [(measure.name, *(cell(row[measure.name]) for row in self.rows.values())) for measure in self.measures]
         return [("", *self.rows), *lines]
 
 
-def _cell(value: float) -> str:
+def cell(value: float) -> str:
+    """A figure for the terminal."""
     return "-" if math.isnan(value) else f"{value:.4g}"
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A figure for JSON, which knows neither infinite nor undefined ones."""
     return value if math.isfinite(value) else None
