@@ -101,6 +101,8 @@ class Evaluate:
         # A device also renders an avatar; everything else is about fitting.
         if self.target.is_dir() and replace(self.evaluate.fit, device="auto") != EvaluateConfig().fit:
             raise UserError(f"{self.target} is an avatar, so nothing is fitted: leave the options of the fit away")
+        for sound in self.evaluate.cross:
+            check_sound(sound)
         from talkinghead.evaluate import evaluate
 
         evaluation = show(evaluate(self.target, self.evaluate))

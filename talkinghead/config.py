@@ -164,6 +164,11 @@ class EvaluateConfig:
     transcript: Path | None = None
     """Text file of what is said in the part that is measured, in English, for --lip-reader; without it the words count
     that the lip reader reads in the clip itself."""
+    cross: tuple[Path, ...] = ()
+    """Recordings of other speakers or languages: a row for each shows the person saying that, in as many frames."""
+    lip_landmarks: LandmarkBackend = "mediapipe"
+    """Which landmarks lips are measured on: mediapipe, or those of face-alignment, the library of most papers' LMD,
+    where it and its weights can be had (about a second a picture on a processor)."""
 
     def __post_init__(self) -> None:
         if self.transcript is not None and self.lip_reader is None:

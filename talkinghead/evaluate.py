@@ -22,9 +22,9 @@ from talkinghead.config import EvaluateConfig
 from talkinghead.devices import ready_device
 from talkinghead.errors import DamagedAvatarError, NothingHeldOutError
 from talkinghead.evaluation.available import instruments
-from talkinghead.evaluation.drives import SHUFFLE_FRAMES, TRUTH, own_drives
+from talkinghead.evaluation.drives import RETRIEVAL_REACH, SHUFFLE_FRAMES, TRUTH, cross_drives, own_drives
 from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame, Observer
-from talkinghead.evaluation.lips import JUDGE
+from talkinghead.evaluation.order import order_notes
 from talkinghead.evaluation.reading import lip_reader, lip_reading, lip_reading_protocol
 from talkinghead.evaluation.result import Evaluation, Figures
 from talkinghead.fit import fit
@@ -85,12 +85,13 @@ def measure(
     """
     held_out = held_out_frames(avatar)
     drives = [drive for drive in own_drives(avatar, held_out) if rows is None or drive.name in rows]
-    looking, notes = instruments()
+    drives += cross_drives(avatar, held_out, config.cross)
+    looking, notes = instruments(config)
     looking += lip_reading(config, avatar.manifest.fps)
     rows = yield from _watch(avatar, held_out, drives, looking, AvatarRenderer(avatar, config.fit.device))
     measures = tuple(measure for instrument in looking for measure in instrument.measures)
     protocol = _protocol(avatar, held_out) | lip_reading_protocol(config)
-    return Evaluation(protocol, measures, rows, tuple(notes))
+    return Evaluation(protocol, measures, rows, (*notes, *order_notes(measures, rows)))
 
 
 def held_out_frames(avatar: Avatar) -> np.ndarray:
@@ -173,8 +174,6 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "speech": facts.speech_feature,
         "preset": facts.preset,
         "seed": facts.seed,
-        "landmarks": "MediaPipe face mesh following each row's output as a video, and the source alike",
-        "lip_landmarks": len(JUDGE.lips),
         "poses": "tracked from landmarks with the head shape of the fitted part; pose and expression registered to "
         "the pictures by the fitted head, which stays as it is; upper face tracked in every row",
         "in_place": "blended region (under the eyes to below the chin) of the crop replaced, as speak does",
@@ -184,4 +183,7 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "mean_opening": "0: the real lips' 5th percentile, 1: their 95th",
         "closure": f"inner lips within {lip_closures.CLOSURE_GAP} inter-ocular distances of that 5th percentile",
         "shuffled": f"codes of the audio row, {SHUFFLE_FRAMES} frames earlier, in a ring",
+        "retrieval": "tracked codes of the fitted frame whose speech features are nearest, "
+        f"{RETRIEVAL_REACH} frames to either side compared",
+        "cross": "rows of other recordings, from their start: no truth to compare them with",
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,32 +18,41 @@ from fitted_demo import FittedDemo
 from tiny_avatar import face_points, save_tiny_avatar
 
 import talkinghead.evaluate
+import talkinghead.evaluation.available
 import talkinghead.evaluation.lips
 from talkinghead.avatar import Avatar, load_avatar
 from talkinghead.config import EvaluateConfig, FitConfig
 from talkinghead.errors import NothingHeldOutError
 from talkinghead.evaluate import evaluate
+from talkinghead.evaluation.available import instruments
 from talkinghead.evaluation.drives import SHUFFLE_FRAMES, own_drives
 from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
 from talkinghead.evaluation.lips import LipInstrument
+from talkinghead.evaluation.order import broken_orders
 from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.result import Evaluation
 from talkinghead.progress import Progress
 from tools.audio import SAMPLE_RATE
 from tools.face_topology import IBUG_68, MEDIAPIPE_478
 
-ROWS = {"audio", "tracked", "shuffled", "silence", "ground_truth"}
+ROWS = {"audio", "tracked", "shuffled", "silence", "retrieval", "ground_truth"}
 MEASURES = {
     "composite_psnr", "composite_ssim", "composite_ms_ssim", "composite_cpbd", "whole_ms_ssim", "whole_cpbd",
     "mouth_psnr", "mouth_ssim", "mouth_cpbd", "hull_psnr", "face_psnr", "lmd_px", "lmd_centred_px", "mouth_opening_r",
-    "lmd_px_free", "lmd_centred_px_free", "mouth_opening_r_free",
-    "whole_psnr", "whole_ssim", "hull_ssim", "mouth_sharpness", "mean_opening", "closure_recall", "closure_precision",
+    "lmd_px_free", "lmd_centred_px_free", "mouth_opening_r_free", "mouth_width_r", "landmark_aue_lower",
+    "mouth_width_r_free", "landmark_aue_lower_free", "landmark_aue_upper_free", "whole_psnr", "whole_ssim", "hull_ssim",
+    "mouth_sharpness", "mean_opening", "closure_recall", "closure_precision",
 }  # fmt: skip
+AUES = ("landmark_aue_lower", "landmark_aue_lower_free", "landmark_aue_upper_free")
 
 
 @pytest.fixture(scope="module")
-def measured(fitted_demo: FittedDemo) -> tuple[Evaluation, list[Progress]]:
-    events, job = [], evaluate(fitted_demo.avatar, EvaluateConfig())
+def measured(
+    fitted_demo: FittedDemo, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Evaluation, list[Progress]]:
+    avatar = tmp_path_factory.mktemp("measured") / "demo.avatar"
+    shutil.copytree(fitted_demo.avatar, avatar)  # its report is written anew
+    events, job = [], evaluate(avatar, EvaluateConfig())
     while True:
         try:
             events.append(next(job))
@@ -67,7 +78,6 @@ def test_the_protocol_tells_what_was_measured(measured: tuple[Evaluation, list[P
     protocol, held_out = measured[0].protocol, demo_clip().frame_count - fitted_frames()
     assert (protocol["source"], protocol["preset"], protocol["seed"]) == ("demo_clip.mp4", "fast", 0)
     assert (protocol["held_out_frames"], protocol["first_held_out_frame"]) == (held_out, fitted_frames())
-    assert protocol["lip_landmarks"] == 40
     assert [(event.done, event.total) for event in measured[1]] == [(k + 1, held_out) for k in range(held_out)]
 
 
@@ -75,10 +85,11 @@ def test_the_clip_itself_is_perfect(rows: dict[str, dict[str, float | None]]) ->
     truth = rows["ground_truth"]
     for name in ("composite_psnr", "hull_psnr", "face_psnr", "whole_psnr", "mouth_psnr"):
         assert truth[name] is None  # infinite
-    for name in ("lmd_px", "lmd_centred_px", "lmd_px_free", "lmd_centred_px_free", "mouth_lag_frames"):
+    for name in ("lmd_px", "lmd_centred_px", "lmd_px_free", "lmd_centred_px_free", "mouth_lag_frames", *AUES):
         assert truth[name] == 0, name
     for name in (
-        "composite_ssim", "hull_ssim", "whole_ssim", "composite_ms_ssim", "whole_ms_ssim", "mouth_ssim", "mouth_sharpness", "mouth_opening_r", "mouth_opening_r_free",
+        "composite_ssim", "hull_ssim", "whole_ssim", "composite_ms_ssim", "whole_ms_ssim", "mouth_ssim",
+        "mouth_sharpness", "mouth_opening_r", "mouth_opening_r_free", "mouth_width_r", "mouth_width_r_free",
         "mouth_amplitude", "closure_recall", "closure_precision", "head_jitter",
     ):  # fmt: skip
         assert truth[name] == pytest.approx(1), name
@@ -96,6 +107,7 @@ def test_no_other_row_is(rows: dict[str, dict[str, float | None]]) -> None:
         assert 0 < row["whole_cpbd"] < rows["ground_truth"]["whole_cpbd"] < 1, name
         assert 0 < row["mouth_sharpness"] < 1, name  # sixty steps: softer than the source
         assert row["lmd_px"] > 0 and row["lmd_px_free"] > row["lmd_centred_px_free"] > 0, name
+        assert all(row[measure] > 0 for measure in AUES), name
 
 
 def test_the_tracked_mouth_is_nearer_to_the_real_one_than_the_controls(
@@ -103,6 +115,13 @@ def test_the_tracked_mouth_is_nearer_to_the_real_one_than_the_controls(
 ) -> None:
     for measure in ("composite_psnr", "hull_psnr", "face_psnr"):
         assert rows["tracked"][measure] > max(rows[name][measure] for name in ("shuffled", "silence", "mean_face"))
+
+
+def test_lip_measures_keep_the_order_of_rows(measured: tuple[Evaluation, list[Progress]]) -> None:
+    """All of a clip's rows differ in nothing but what moves the lips; a head of sixty steps shows them well enough."""
+    measures, rows = measured[0].measures, measured[0].rows
+    assert sum(measure.is_of_lips for measure in measures) >= 10
+    assert broken_orders(measures, rows) == {}
 
 
 def test_rows_are_driven_by_what_they_are_named_after(fitted_demo: FittedDemo) -> None:
@@ -122,11 +141,36 @@ def test_every_row_is_heard_with_the_sound_of_the_held_out_part(fitted_demo: Fit
         assert len(drive.samples) / SAMPLE_RATE == pytest.approx(len(held_out) / demo_clip().fps, abs=0.1)
 
 
-def test_lips_are_judged_by_one_detector_whatever_the_avatar_was_tracked_with(fitted_demo: FittedDemo) -> None:
-    avatar = load_avatar(fitted_demo.avatar)
-    other = replace(avatar, manifest=replace(avatar.manifest, topology=IBUG_68.name))
-    held_out = np.arange(fitted_frames(), demo_clip().frame_count)
-    assert talkinghead.evaluate._protocol(other, held_out)["lip_landmarks"] == 40
+def test_lips_are_judged_by_the_detector_that_was_asked_for_and_the_measures_name_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (lips,) = lip_instruments(EvaluateConfig())
+    assert lips.judge is MEDIAPIPE_478 and "68-point mark-up, mediapipe's" in lips.measures[0].definition
+    asked: list[str] = []
+
+    def shared(name: str, max_faces: int) -> Detector:
+        asked.append(name)
+        detector = Detector()
+        detector.topology = IBUG_68
+        return detector
+
+    monkeypatch.setattr(talkinghead.evaluation.available, "landmark_detector", shared)
+    (lips,) = lip_instruments(EvaluateConfig(lip_landmarks="face-alignment"))
+    assert lips.judge is IBUG_68 and "face-alignment's" in lips.measures[0].definition
+    observer = lips.observer(Drive("row", np.zeros((1, 3)), np.zeros(1)), ExitStack())
+    assert asked == ["face-alignment"] and observer._detectors[0] is observer._detectors[1]  # one network for all rows
+
+
+def test_without_face_alignment_lips_are_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "face_alignment", None)
+    looking, notes = instruments(EvaluateConfig(lip_landmarks="face-alignment"))
+    assert any(isinstance(one, LipInstrument) and one.judge is MEDIAPIPE_478 for one in looking)
+    (note,) = (note for note in notes if "face-alignment" in note)
+    assert note.startswith("lips are measured on MediaPipe's landmarks") and "pip install" in note
+
+
+def lip_instruments(config: EvaluateConfig) -> list[LipInstrument]:
+    return [instrument for instrument in instruments(config)[0] if isinstance(instrument, LipInstrument)]
 
 
 def test_an_avatar_fitted_to_its_whole_clip_is_refused(tmp_path: Path) -> None:
@@ -207,12 +251,13 @@ def test_a_row_without_a_face_has_no_lips_to_measure(monkeypatch: pytest.MonkeyP
     row = figures([np.zeros_like(checkered())] * 40, [checkered()] * 40, monkeypatch)
     undefined = {
         "lmd_px", "lmd_centred_px", "mouth_opening_r", "lmd_px_free", "lmd_centred_px_free", "mouth_opening_r_free",
-        "mouth_amplitude", "mouth_lag_frames", "mean_opening", "closure_recall", "closure_precision", "head_jitter",
+        "mouth_width_r", "mouth_width_r_free", *AUES, "mouth_amplitude", "mouth_lag_frames",
+        "mean_opening", "closure_recall", "closure_precision", "head_jitter",
     }  # fmt: skip
     too_small = {"composite_ms_ssim", "whole_ms_ssim"}  # for five scales
     assert {name for name, value in row.items() if math.isnan(value)} == undefined | too_small
     assert row["mouth_sharpness"] == row["closures"] == 0 and row["whole_psnr"] == pytest.approx(6.0, abs=0.3)
-    evaluation = Evaluation({}, LipInstrument.measures, {"tracked": row})
+    evaluation = Evaluation({}, LipInstrument().measures, {"tracked": row})
     assert json.loads(evaluation.to_json())["rows"]["tracked"]["lmd_px"] is None
     assert ("lmd_px", "-") in evaluation.to_table()
 
@@ -226,13 +271,14 @@ def test_a_source_in_which_the_judge_sees_no_face_leaves_every_lip_measure_undef
 
 def test_a_row_that_says_something_else_is_not_compared_with_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     row = figures([checkered()] * 40, [checkered()] * 40, monkeypatch, has_truth=False)
-    described = {"composite_cpbd", "whole_cpbd", "mouth_cpbd", "mouth_sharpness", "mean_opening", "closures", "head_jitter"}
+    described = {"mouth_sharpness", "composite_cpbd", "whole_cpbd", "mouth_cpbd"}
+    described |= {"mean_opening", "closures", "head_jitter"}
     assert {name for name, value in row.items() if not math.isnan(value)} == described
 
 
 def test_the_table_has_a_line_per_measure_and_a_column_per_row(measured: tuple[Evaluation, list[Progress]]) -> None:
     table = measured[0].to_table()
-    assert table[0] == ("", "tracked", "audio", "shuffled", "silence", "mean_face", "ground_truth")
+    assert table[0] == ("", "tracked", "audio", "shuffled", "silence", "mean_face", "retrieval", "ground_truth")
     assert [line[0] for line in table[1:]] == [measure.name for measure in measured[0].measures]
     assert dict((line[0], line[-1]) for line in table)["whole_psnr"] == "inf"
 

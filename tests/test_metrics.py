@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tools import metrics
-from tools.face_topology import IBUG_68
+from tools.face_topology import IBUG_68, MEDIAPIPE_478
 
 
 def test_hull_mask_is_the_convex_hull_less_its_rim() -> None:
@@ -59,6 +59,38 @@ def test_mouth_opening_does_not_see_the_head_pose() -> None:
     np.testing.assert_allclose(measured[:-1], openings / 2.0, atol=1e-6)
     assert np.isnan(measured[-1])
     assert np.isnan(metrics.mouth_opening(frames, np.full_like(shape, np.nan), face)).all()
+
+
+def test_mouth_width_is_the_distance_of_the_corners_in_the_head_s_own_size() -> None:
+    face = IBUG_68
+    shape = np.random.default_rng(1).standard_normal((face.count, 3))
+    shape[face.left_outer_eye_corner], shape[face.right_outer_eye_corner] = [1.0, -1.0, 0.0], [-1.0, -1.0, 0.0]
+    widths = np.array([0.4, 0.9, 1.3])
+    frames = np.repeat(shape[None], 3, axis=0)
+    frames[:, 54] = frames[:, 48] + widths[:, None] * np.array([0.6, 0.0, 0.8])
+    turns = Rotation.from_euler("xyz", np.random.default_rng(2).uniform(-0.6, 0.6, (3, 3))).as_matrix()
+    frames = 70.0 * np.einsum("tij,tkj->tki", turns, frames) - 20.0
+    np.testing.assert_allclose(metrics.mouth_width(frames, shape, face), widths / 2.0, atol=1e-6)
+
+
+def test_the_mouth_of_the_68_point_mark_up_has_its_counterparts_in_the_face_mesh() -> None:
+    """In order: from the right corner over the upper lip to the left one and back below, outer then inner lips."""
+    mesh = MEDIAPIPE_478
+    assert IBUG_68.mouth_68 == (*IBUG_68.outer_lips, *IBUG_68.inner_lips)
+    for points, ring, count in ((mesh.mouth_68[:12], mesh.outer_lips, 12), (mesh.mouth_68[12:], mesh.inner_lips, 8)):
+        places = [ring.index(point) for point in points]
+        assert len(set(places)) == count and places[0] == 0 and places[count // 2] == len(ring) // 2
+        assert places[1:] == sorted(places[1:], reverse=True)  # the mesh's rings go below first
+    assert (mesh.mouth_68[14], mesh.mouth_68[18]) == (mesh.upper_inner_lip, mesh.lower_inner_lip)
+
+
+def test_landmark_distance_of_the_mouth_by_hand() -> None:
+    truth = np.zeros((4, 68, 3))
+    moved = truth.copy()
+    moved[:2, 48:58, :2] = [3.0, 4.0]  # 5 px, half of the points of half of the frames
+    moved[:, :48] = 99.0
+    assert metrics.landmark_distance(moved, truth, IBUG_68.mouth_68) == pytest.approx(1.25)
+    assert metrics.landmark_distance(truth, truth, IBUG_68.mouth_68) == 0.0
 
 
 def test_pearson_against_its_definition() -> None:

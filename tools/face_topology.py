@@ -40,6 +40,9 @@ class FaceTopology:
     """Chin, jaw line, cheeks beside the mouth and the upper lip's skin: what moves with speech besides the lips."""
     face_oval: tuple[int, ...]
     """Ring around the face."""
+    mouth_68: tuple[int, ...]
+    """The mouth of the 68-point mark-up, its points 48 to 67 in order: twelve on the outer border from the right corner
+    over the upper lip, eight on the inner one. Where a back end has another mark-up, the points nearest in meaning."""
     stable: tuple[int, ...]
     """Points that hardly move with speech and expression: nose bridge, forehead, temples, eye corners."""
 
@@ -57,7 +60,7 @@ class FaceTopology:
 
     @property
     def lips(self) -> tuple[int, ...]:
-        """All lip landmarks (40 of MediaPipe's), the ones that LMD is measured on."""
+        """All lip landmarks (40 of MediaPipe's)."""
         return self.outer_lips + self.inner_lips
 
 
@@ -87,6 +90,7 @@ MEDIAPIPE_478 = FaceTopology(
         *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
         *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
     ),
+    mouth_68=(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87),
     stable=(
         *(168, 6, 197, 195),  # nose bridge
         *(10, 151, 9, 109, 338, 67, 297),  # forehead
@@ -113,5 +117,6 @@ IBUG_68 = FaceTopology(
     chin=8,
     jaw=(*range(3, 14), 31, 33, 35),
     face_oval=(*range(17), *range(26, 16, -1)),
+    mouth_68=tuple(range(48, 68)),
     stable=(27, 28, 29, 30, 0, 16, 36, 39, 42, 45),  # this mark-up has no forehead; 0 and 16 are the temples
 )

@@ -43,8 +43,8 @@ def bounding_box(points: np.ndarray, height: int, width: int) -> tuple[slice, sl
 
 
 def landmark_distance(predicted: np.ndarray, truth: np.ndarray, indices: Sequence[int]) -> float:
-    """Landmark distance LMD in px: mean Euclidean distance over frames and the landmarks `indices` (Chen et al.
-    2018, "Lip Movements Generation at a Glance"; the indices are MediaPipe's 40 lip landmarks in all our figures)."""
+    """Landmark distance LMD in px: mean Euclidean distance over frames and the landmarks `indices` (Chen et al. 2018,
+    "Lip Movements Generation at a Glance"). Papers take the 20 mouth points of the 68-point mark-up."""
     a, b = _both_seen(predicted, truth)
     return mean_or_nan(np.linalg.norm(a[:, indices, :2] - b[:, indices, :2], axis=-1))
 
@@ -70,7 +70,20 @@ def _both_seen(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
 
 
 def mouth_opening(landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopology) -> np.ndarray:
-    """Inner-lip distance after the rigid head pose is removed, in inter-ocular units, so that nodding does not leak in.
+    """Distance of the middles of the inner lips, so that nodding does not leak in: see `_lip_distance`."""
+    return _lip_distance(landmarks, shape, topology, (topology.upper_inner_lip, topology.lower_inner_lip))
+
+
+def mouth_width(landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopology) -> np.ndarray:
+    """Distance of the mouth's outer corners: small where lips are rounded. See `_lip_distance`."""
+    ring = topology.outer_lips
+    return _lip_distance(landmarks, shape, topology, (ring[0], ring[len(ring) // 2]))
+
+
+def _lip_distance(
+    landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopology, ends: tuple[int, int]
+) -> np.ndarray:
+    """Distance of two landmarks after the rigid head pose is removed, in inter-ocular units.
 
     Each frame is aligned to the head shape by a similarity transform of the topology's stable points (Umeyama 1991).
     The distance is taken in space, where it does not depend on the head's rotation; in the picture a nod would shorten
@@ -83,18 +96,26 @@ def mouth_opening(landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopolo
     Returns:
         [T]; NaN where the frame has no face, and everywhere if the shape is not known.
     """
+    points = in_head_frame(landmarks, shape, topology)
+    return np.linalg.norm(points[:, ends[0]] - points[:, ends[1]], axis=1)
+
+
+def in_head_frame(landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopology) -> np.ndarray:
+    """Landmarks without the head's pose: [T, K, 3] in the axes of `shape`, in inter-ocular units.
+
+    Arguments and missing values as in `_lip_distance`.
+    """
+    aligned = np.full(landmarks.shape, np.nan)
     if not np.isfinite(shape).all():
-        return np.full(len(landmarks), np.nan)
+        return aligned
     rigidity = np.zeros(len(shape))
     rigidity[list(topology.stable)] = 1.0
     eye_distance = np.linalg.norm(shape[topology.left_outer_eye_corner] - shape[topology.right_outer_eye_corner])
-    opening = np.full(len(landmarks), np.nan)
     for index in np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2))):
         points = landmarks[index].astype(np.float64)
-        _, scale, _ = align_rigidly(points, shape, rigidity)
-        gap = points[topology.upper_inner_lip] - points[topology.lower_inner_lip]
-        opening[index] = scale * np.linalg.norm(gap) / eye_distance
-    return opening
+        rotation, scale, translation = align_rigidly(points, shape, rigidity)
+        aligned[index] = (scale * points @ rotation.T + translation) / eye_distance
+    return aligned
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> float:
