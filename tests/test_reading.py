@@ -6,20 +6,23 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_avatar import tiny_avatar
 
+import talkinghead.evaluate
 from talkinghead.config import EvaluateConfig
 from talkinghead.errors import LipReaderError
 from talkinghead.evaluate import evaluate
 from talkinghead.evaluation import reading
 from talkinghead.evaluation.instruments import Drive, ObservedFrame
 from talkinghead.evaluation.reading import LipReader, LipReadingInstrument
+from talkinghead.renderer import AvatarRenderer
 from tools.errors import MissingFileError, UnreadableFileError, UserError
 from tools.video import probe, read_frames
 
@@ -98,6 +101,26 @@ def test_each_video_is_read_once_and_not_left_behind(program: Callable[[str], st
     asked = (tmp_path / "a reader's folder" / "asked").read_text().splitlines()
     assert len(asked) == len(set(asked)) == 3
     assert not any(Path(video).parent.exists() for video in asked)
+
+
+def test_evaluate_asks_while_the_videos_are_there(
+    program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frames(*_: object) -> Iterator[list[ObservedFrame]]:
+        for number in range(3):
+            pictures = [np.full(SHAPE, grey, np.uint8) for grey in (100, 50)]
+            yield [ObservedFrame(number, picture, picture, picture, *AREA) for picture in pictures]
+
+    monkeypatch.setattr(talkinghead.evaluate, "_frames", frames)
+    instrument = LipReadingInstrument(LipReader.of(program(GREY_READER)), None, Fraction(25))
+    avatar, held_out = tiny_avatar(), np.arange(3)
+    drive = Drive("audio", avatar.tracks.lower[held_out], np.zeros(1))
+    job = talkinghead.evaluate._watch(avatar, held_out, [drive], [instrument], AvatarRenderer(avatar))
+    with pytest.raises(StopIteration) as finished:
+        while True:
+            next(job)
+    wrong = {name: row["lip_reading_wer"] for name, row in finished.value.value.items()}
+    assert wrong == {"audio": 2 / 6, "ground_truth": 0}
 
 
 def test_what_cannot_be_compared_is_undefined(program: Callable[[str], str], tmp_path: Path) -> None:

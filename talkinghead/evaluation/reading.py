@@ -86,8 +86,7 @@ class LipReader:
         if code != 0:
             reason = complaints[-1].strip() if complaints else "it said nothing"
             raise LipReaderError(
-                f"the lip reader ended with exit code {code} ({reason}): "
-                "run its command by hand on a video first"
+                f"the lip reader ended with exit code {code} ({reason}): run its command by hand on a video first"
             )
         if not printed:
             raise LipReaderError("the lip reader printed nothing: expected the words as the last line it prints")
