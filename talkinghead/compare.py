@@ -69,7 +69,7 @@ def compare(video: Path, folder: Path, config: CompareConfig) -> Generator[Progr
     """
     info = probe(video)
     features, missing = yield from _usable(config.features)
-    looking, notes = instruments()
+    looking, notes = instruments(EvaluateConfig(config.fit()))
     measures = tuple(measure for instrument in looking for measure in instrument.measures)
     result = Comparison(_protocol(config), measures, {}, (), (*missing, *notes))
     folder.mkdir(exist_ok=True)

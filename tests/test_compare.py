@@ -25,6 +25,7 @@ from talkinghead.errors import NoFeatureError
 from talkinghead.evaluate import measure
 from talkinghead.evaluation.available import instruments
 from talkinghead.evaluation.instruments import Measure
+from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.result import Evaluation
 from talkinghead.fit import work_folder
 from talkinghead.outputs import check_comparison_folder
@@ -83,7 +84,7 @@ def work(demo_head: Work, monkeypatch: pytest.MonkeyPatch) -> Work:
     def measure(avatar: Avatar, config: EvaluateConfig, rows: Collection[str]) -> Generator[Progress, None, Evaluation]:
         demo_head.done.append(f"measure {avatar.path.name}")
         yield Progress("measuring", 1, 1)
-        measures = tuple(one for instrument in instruments()[0] for one in instrument.measures)
+        measures = tuple(one for instrument in instruments(config)[0] for one in instrument.measures)
         values = dict.fromkeys((one.name for one in measures), float(len(avatar.manifest.speech_feature)))
         return Evaluation({"seed": 0}, measures, {row: values | {"closures": math.nan} for row in rows})
 
@@ -195,7 +196,7 @@ def test_figures_belong_to_one_head_its_weights_and_its_measures(
 ) -> None:
     head = tmp_path / "out" / "head.avatar"
     compared(tmp_path / "out")
-    measures = instruments()[0][0].measures
+    measures = PictureInstrument.measures
     keys = {talkinghead.compare._key(head, speech, measures) for speech in (None, *CONFIG.speech)}
     keys.add(talkinghead.compare._key(head, "default", measures[1:]))
     monkeypatch.setattr(talkinghead.compare, "weights_sha256", lambda speech: "other weights")
