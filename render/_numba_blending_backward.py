@@ -24,6 +24,7 @@ from render._numba_blending import (
     splat_colors,
     tile_box,
 )
+from render._numba_columns import sums
 from render._numba_projection import ROOT_FALLOFF_Y, ROW, TILE_WIDTH
 from render._numba_projection_backward import SPLAT_GRADIENT
 from render._numba_simd import (
@@ -40,7 +41,6 @@ from render._numba_simd import (
     select,
     splat,
     store,
-    sums,
 )
 
 _ALPHA_MAX = np.float32(ALPHA_MAX)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
+from render._numba_columns import load_columns, store_columns
 from render._numba_math import (
     Matrix3,
     Matrix4,
@@ -28,20 +29,7 @@ from render._numba_math import (
     sigmoid,
 )
 from render._numba_projection import GaussianArrays
-from render._numba_simd import (
-    LANES,
-    compiled,
-    float32x16,
-    inlined,
-    kernel,
-    load,
-    load_columns,
-    maximum,
-    splat,
-    square_root,
-    store,
-    store_columns,
-)
+from render._numba_simd import LANES, compiled, float32x16, inlined, kernel, load, maximum, splat, square_root, store
 
 BONE = 28
 """Floats that describe a bone: rotation, translation, and the matrix [4, 4] that turns quaternions."""

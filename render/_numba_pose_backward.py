@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from render._numba_columns import load_columns, store_columns
 from render._numba_math import (
     Quaternion,
     Vector3,
@@ -40,18 +41,7 @@ from render._numba_pose import (
     unit,
 )
 from render._numba_projection import GaussianArrays, tails
-from render._numba_simd import (
-    LANES,
-    compiled,
-    float32x16,
-    inlined,
-    kernel,
-    load,
-    load_columns,
-    splat,
-    store,
-    store_columns,
-)
+from render._numba_simd import LANES, compiled, float32x16, inlined, kernel, load, splat, store
 
 _ONE = np.float32(1.0)
 _HEAD_DEPTH = 11

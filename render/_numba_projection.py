@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from render._constants import ALPHA_MIN, EPS2D, FAR_PLANE, FOV_MARGIN, NEAR_PLANE
+from render._numba_columns import load_columns, store_columns
 from render._numba_math import (
     EXPONENT_STEPS,
     Matrix3,
@@ -36,7 +37,6 @@ from render._numba_simd import (
     is_finite,
     kernel,
     load,
-    load_columns,
     maximum,
     minimum,
     round_down,
@@ -44,7 +44,6 @@ from render._numba_simd import (
     splat,
     square_root,
     store,
-    store_columns,
 )
 
 TILE_WIDTH = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from render._numba_columns import load_columns, store_columns, sums
 from render._numba_math import (
     Matrix3,
     Quaternion,
@@ -38,14 +39,11 @@ from render._numba_simd import (
     inlined,
     kernel,
     load,
-    load_columns,
     mask16,
     select,
     splat,
     square_root,
     store,
-    store_columns,
-    sums,
 )
 
 SPLAT_GRADIENT = 16

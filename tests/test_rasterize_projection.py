@@ -10,6 +10,7 @@ from rasterize_scenes import ball
 from render import _rasterize_torch as reference
 from render._constants import GSPLAT_VERSION
 from render._numba_binning import sort_by_depth, tile_grid
+from render._numba_columns import load_columns, store_columns, sums
 from render._numba_math import EXPONENT_STEPS, exp2_scaled, log2
 from render._numba_projection import (
     BOTTOM,
@@ -28,7 +29,7 @@ from render._numba_projection import (
     SplatArrays,
     project,
 )
-from render._numba_simd import LANES, kernel, load, load_columns, store, store_columns, sums
+from render._numba_simd import LANES, kernel, load, store
 from render._rasterize_numba import _camera_arrays, _gaussian_arrays
 
 
