@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -26,6 +26,7 @@ from talkinghead.fit import fit, fitted_frame_count, work_folder
 from talkinghead.presets import RECIPES
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
+from talkinghead.training_history import TrainingHistory
 from tools.errors import NoAudioError
 from tools.metrics import face_hull_mask
 from tools.picture_quality import psnr
@@ -121,7 +122,7 @@ def test_a_fit_that_stops_at_once_leaves_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def run(job: HeadFitter, checkpoint: Path, key: str) -> Iterator[Progress]:
+def run(job: HeadFitter, checkpoint: Path, key: str) -> Generator[Progress, None, TrainingHistory]:
     return talkinghead.fit._run_fit(job, checkpoint, key)
 
 
@@ -136,6 +137,19 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_state_is_gone_on_from(checkpoint: Path) -> None:
     assert next(run(fitter(frames()), checkpoint, "mine")).done == 10
     assert [path.name for path in checkpoint.parent.iterdir()] == ["fit.safetensors"]
+
+
+def test_what_was_recorded_is_gone_on_with(checkpoint: Path) -> None:
+    recorded = []
+
+    def watched() -> Iterator[Progress]:
+        recorded.append((yield from run(fitter(frames()), checkpoint, "mine")))
+
+    done = [event.done for event in watched()]
+    assert (done[0], done[-1]) == (10, 40)
+    (history,) = recorded
+    assert history.steps == list(range(1, 41))
+    assert len(history.losses) == len(history.gaussians) == 40 and min(history.losses) > 0
 
 
 def test_a_state_of_another_fit_is_not_taken(checkpoint: Path) -> None:

@@ -28,7 +28,7 @@ tr + tr > * { border-top: 1px solid var(--line) }
 th { font-weight: 600 }
 .figures td, .figures thead th + th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .figures thead th { vertical-align: bottom } .figures .soft { font-weight: 400 }
-.figures .own { background: var(--raised); padding-left: .6rem }
+.figures th + th, .figures td { padding-left: .5rem; padding-right: .5rem } .figures .own { background: var(--raised) }
 svg text { font: 12px system-ui, sans-serif; fill: var(--soft) }
 svg .heading { fill: var(--ink) } svg .end { text-anchor: end } svg .middle { text-anchor: middle }
 svg .grid { stroke: var(--line) } .curve { fill: none; stroke-width: 2; stroke-linejoin: round }
