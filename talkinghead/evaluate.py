@@ -27,6 +27,7 @@ from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame,
 from talkinghead.evaluation.order import order_notes
 from talkinghead.evaluation.reading import lip_reader, lip_reading, lip_reading_protocol
 from talkinghead.evaluation.result import Evaluation, Figures
+from talkinghead.evaluation.sync import sync_instrument
 from talkinghead.fit import fit
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
@@ -88,6 +89,8 @@ def measure(
     drives += cross_drives(avatar, held_out, config.cross)
     looking, notes = instruments(config)
     looking += lip_reading(config, avatar.manifest.fps)
+    sync, missing = yield from sync_instrument(avatar.manifest.fps)
+    looking, notes = [*looking, sync], [*notes, *missing]
     rows = yield from _watch(avatar, held_out, drives, looking, AvatarRenderer(avatar, config.fit.device))
     measures = tuple(measure for instrument in looking for measure in instrument.measures)
     protocol = _protocol(avatar, held_out) | lip_reading_protocol(config)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,6 +55,21 @@ def pytest_make_collect_report() -> Iterator[None]:
     report = yield
     _fail_if_unexpected(report)
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_downloads() -> Iterator[None]:
+    """Tests behave as on a computer without a network: optional weights are not fetched."""
+    urlopen = urllib.request.urlopen
+
+    def opened(url: str, *args: Any, **options: Any) -> Any:
+        if not url.startswith("file:"):
+            raise urllib.error.URLError("tests fetch nothing")
+        return urlopen(url, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("urllib.request.urlopen", opened)
+        yield
 
 
 @pytest.fixture(scope="session")
