@@ -9,6 +9,7 @@ trained_encoder.safetensors that feature, if it was given as a file
 tracks.safetensors          pose, expression and landmarks of every source frame
 background.png              the crop without the person
 source.mp4                  the footage, stream-copied
+report.html, training.json  for looking at: what `speak` does without
 """
 
 from __future__ import annotations
