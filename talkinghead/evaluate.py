@@ -25,6 +25,7 @@ from talkinghead.evaluation.available import instruments
 from talkinghead.evaluation.drives import RETRIEVAL_REACH, SHUFFLE_FRAMES, TRUTH, cross_drives, own_drives
 from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame, Observer
 from talkinghead.evaluation.order import order_notes
+from talkinghead.evaluation.perceptual import perceptual_instruments
 from talkinghead.evaluation.reading import lip_reader, lip_reading, lip_reading_protocol
 from talkinghead.evaluation.result import Evaluation, Figures
 from talkinghead.evaluation.sync import sync_instrument
@@ -89,6 +90,8 @@ def measure(
     drives += cross_drives(avatar, held_out, config.cross)
     looking, notes = instruments(config)
     looking += lip_reading(config, avatar.manifest.fps)
+    perceptual, unavailable = yield from perceptual_instruments()
+    looking, notes = [*looking, *perceptual], [*notes, *unavailable]
     sync, missing = yield from sync_instrument(avatar.manifest.fps)
     looking, notes = [*looking, sync], [*notes, *missing]
     rows = yield from _watch(avatar, held_out, drives, looking, AvatarRenderer(avatar, config.fit.device))
