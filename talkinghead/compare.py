@@ -142,7 +142,7 @@ def _measured(
     name = HEAD if speech is None else f"{speech_label(speech)}.avatar"
     avatar_path = head.path.with_name(name)
     path, key = avatar_path.with_suffix(".figures.json"), _key(head.path, speech, measures)
-    known = _read(path, key, measures)
+    known = _read(path, key)
     if known is not None:
         return known
     started, avatar, rows = time.monotonic(), head, [TRACKED]
@@ -170,12 +170,12 @@ def _key(head: Path, speech: str | None, measures: Sequence[Measure]) -> str:
 
 
 def _encoded(found: _Measured, key: str) -> str:
-    rows = {row: {name: finite(value) for name, value in figures.items()} for row, figures in found.rows.items()}
+    rows = {row: finite(figures) for row, figures in found.rows.items()}
     content = {"key": key, "seconds": found.seconds, "protocol": found.protocol, "rows": rows}
     return json.dumps({"sha256": _digest(content), **content}, indent=2, allow_nan=False)
 
 
-def _read(path: Path, key: str, measures: Sequence[Measure]) -> _Measured | None:
+def _read(path: Path, key: str) -> _Measured | None:
     """What was measured by an earlier run; None when there is nothing, or it is damaged or of something else."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

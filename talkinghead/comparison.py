@@ -52,9 +52,9 @@ class Comparison:
         content = {
             "protocol": self.protocol,
             "measures": {measure.name: measure.definition for measure in self.measures},
-            "tracked": _finite(self.tracked),
+            "tracked": finite(self.tracked),
             "features": {
-                one.name: {"seconds": one.seconds, "audio": _finite(one.audio), "shuffled": _finite(one.shuffled)}
+                one.name: {"seconds": one.seconds, "audio": finite(one.audio), "shuffled": finite(one.shuffled)}
                 for one in self.features
             },
             "notes": self.notes,
@@ -70,7 +70,3 @@ class Comparison:
             lines.append((one.name, *(cell(one.audio[name]) for name in columns), f"{one.seconds:.0f}"))
             lines.append((f"{one.name}, shuffled", *(cell(one.shuffled[name]) for name in columns), ""))
         return [("", *columns, "seconds"), *lines]
-
-
-def _finite(figures: Figures) -> dict[str, float | None]:
-    return {name: finite(value) for name, value in figures.items()}

@@ -55,6 +55,12 @@ class LandmarkDetector(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
 
+def largest_face(detector: LandmarkDetector, frame: np.ndarray) -> np.ndarray:
+    """Landmarks [K, 3] of the largest face in a uint8 RGB frame [H, W, 3]; NaN when there is none."""
+    faces = detector.detect(frame)
+    return faces[0] if faces else np.full((detector.topology.count, 3), np.nan, np.float32)
+
+
 def landmark_detector(
     name: Literal["mediapipe", "face-alignment"], still: bool = False, max_faces: int = MAX_FACES
 ) -> LandmarkDetector:

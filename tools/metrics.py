@@ -69,6 +69,12 @@ def _both_seen(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
     return predicted[seen], truth[seen]
 
 
+def mean_shape(landmarks: np.ndarray) -> np.ndarray:
+    """The mean [K, 3] of landmarks [T, K, 3] over the frames with a face; NaN when there is none."""
+    faces = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
+    return faces.mean(axis=0) if len(faces) else np.full_like(landmarks[0], np.nan)
+
+
 def mouth_opening(landmarks: np.ndarray, shape: np.ndarray, topology: FaceTopology) -> np.ndarray:
     """Distance of the middles of the inner lips, so that nodding does not leak in: see `_lip_distance`."""
     return _lip_distance(landmarks, shape, topology, (topology.upper_inner_lip, topology.lower_inner_lip))

@@ -12,7 +12,7 @@ from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
 from tools import lip_closures, metrics
 from tools.action_units import LOWER_UNITS, UPPER_UNITS, action_unit_error, action_units
 from tools.face_topology import MEDIAPIPE_478, FaceTopology
-from tools.landmarks import LandmarkDetector, landmark_detector
+from tools.landmarks import LandmarkDetector, landmark_detector, largest_face
 
 LARGEST_LAG = 6
 """Frames by which the lips may be looked for early or late."""
@@ -58,14 +58,12 @@ class _LipObserver:
     def see(self, frame: ObservedFrame) -> None:
         pictures, tracks = (frame.in_place, frame.free), (self._in_place, self._free)
         for detector, picture, track in zip(self._detectors, pictures, tracks, strict=True):
-            faces = detector.detect(picture)
-            track.append(faces[0] if faces else np.full((detector.topology.count, 3), np.nan, np.float32))
+            track.append(largest_face(detector, picture))
 
     def figures(self, truth: _LipObserver) -> dict[str, float]:
         judge = self._detectors[0].topology
         in_place, free, source = np.stack(self._in_place), np.stack(self._free), np.stack(truth._in_place)
-        faces = source[np.isfinite(source).all(axis=(1, 2))]
-        shape = faces.mean(axis=0) if len(faces) else np.full_like(source[0], np.nan)
+        shape = metrics.mean_shape(source)
         figures = {
             **_distance_figures(IN_PLACE, in_place, source, shape, judge),
             **_distance_figures(FREE, free, source, shape, judge),

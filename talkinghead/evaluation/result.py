@@ -27,7 +27,7 @@ class Evaluation:
         content = {
             "protocol": self.protocol,
             "measures": {measure.name: measure.definition for measure in self.measures},
-            "rows": {name: {key: finite(value) for key, value in row.items()} for name, row in self.rows.items()},
+            "rows": {name: finite(row) for name, row in self.rows.items()},
             "notes": self.notes,
         }
         return json.dumps(content, indent=2, allow_nan=False)
@@ -43,6 +43,6 @@ def cell(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4g}"
 
 
-def finite(value: float) -> float | None:
-    """A figure for JSON, which knows neither infinite nor undefined ones."""
-    return value if math.isfinite(value) else None
+def finite(figures: Figures) -> dict[str, float | None]:
+    """Figures for JSON, which knows neither infinite nor undefined ones."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

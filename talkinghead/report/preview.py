@@ -19,7 +19,7 @@ from talkinghead.report.sheets import MouthWindow
 from tools import metrics
 from tools.audio import SAMPLE_RATE, read_audio
 from tools.face_topology import MEDIAPIPE_478
-from tools.landmarks import LandmarkDetector, landmark_detector
+from tools.landmarks import landmark_detector, largest_face
 from tools.tracked_clip import TOPOLOGIES, resampled
 from tools.video import EncodeSettings, VideoInfo, VideoWriter, read_frames
 
@@ -83,7 +83,7 @@ def make_preview(avatar: Avatar, info: VideoInfo, renderer: AvatarRenderer) -> P
         with VideoWriter(path, 2 * PREVIEW_PX, PREVIEW_PX, info.fps, sound, settings) as writer:
             for number, pair in zip(shown, _pairs(avatar, info, shown, codes, renderer), strict=True):
                 writer.write(np.hstack([resampled(picture, PREVIEW_PX) for picture in pair]))
-                for track, points in zip(tracks, pool.map(_landmarks, detectors, pair), strict=True):
+                for track, points in zip(tracks, pool.map(largest_face, detectors, pair), strict=True):
                     track.append(points)
                 if number in kept:
                     (free,) = renderer.free([DrivenFrame(number, codes[number])])
@@ -122,15 +122,9 @@ def _pairs(
         yield sources.pop(0), crop.cut(output)
 
 
-def _landmarks(detector: LandmarkDetector, picture: np.ndarray) -> np.ndarray:
-    faces = detector.detect(picture)
-    return faces[0] if faces else np.full((detector.topology.count, 3), np.nan, np.float32)
-
-
 def _openings(source: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Real and rendered mouth opening [T], measured as `evaluate` does."""
-    faces = source[np.isfinite(source).all(axis=(1, 2))]
-    shape = faces.mean(axis=0) if len(faces) else np.full_like(source[0], np.nan)
+    shape = metrics.mean_shape(source)
     return metrics.mouth_opening(source, shape, MEDIAPIPE_478), metrics.mouth_opening(output, shape, MEDIAPIPE_478)
 
 
