@@ -1,0 +1,1 @@
+"""`talkinghead dub`: many jobs, and films of which only some lines are spoken anew."""
