@@ -16,8 +16,8 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-ROBUST_PX = 0.5
-"""Residuals under this many pixels (of a 512 px crop) count quadratically, larger ones linearly."""
+from tools.reprojection import reprojection_error
+
 SMOOTHNESS = 1000.0
 """Weight of the squared second difference of rotation (rad) and translation (head units)."""
 FOCAL_PRIOR = 0.05
@@ -113,10 +113,9 @@ def _initial_poses(
     return poses
 
 
-def _project(poses: Tensor, shape: Tensor, focal: Tensor, resolution: int) -> Tensor:
-    """Pinhole projection [F, K, 2] px of shape [K, 3] under poses [F, 6]."""
-    camera = torch.einsum("fij,kj->fki", axis_angle_to_matrix(poses[:, :3]), shape) + poses[:, None, 3:]
-    return camera[..., :2] / camera[..., 2:] * focal + resolution / 2
+def _planes(landmarks: np.ndarray) -> Tensor:
+    """Pixels [F, 2, K] of landmarks [F, K, 3]."""
+    return torch.tensor(landmarks[..., :2].transpose(0, 2, 1), dtype=torch.float32).contiguous()
 
 
 def _minimise(unknowns: list[Tensor], objective: torch.nn.Module, iterations: int) -> None:
@@ -129,12 +128,6 @@ def _minimise(unknowns: list[Tensor], objective: torch.nn.Module, iterations: in
         return value
 
     optimizer.step(closure)
-
-
-def _reprojection(projected: Tensor, observed: Tensor, weights: Tensor, resolution: int) -> Tensor:
-    """Mean robust reprojection error in units of a 512 px crop's pixels (pseudo-Huber)."""
-    error = (projected - observed) * (512 / resolution)
-    return (weights[None, :, None] * torch.sqrt(error * error + ROBUST_PX**2)).mean()
 
 
 def _roughness(poses: Tensor) -> Tensor:
@@ -158,13 +151,14 @@ def estimate_head_shape(landmarks: np.ndarray, resolution: int, focal_guess_px: 
     log_focal = torch.zeros((), requires_grad=True)
     poses = torch.tensor(_initial_poses(landmarks, initial, weights, focal_guess_px, resolution), dtype=torch.float32)
     poses.requires_grad_()
-    observed = torch.tensor(landmarks[..., :2], dtype=torch.float32)
+    observed = _planes(landmarks)
     rigidity = torch.tensor(weights, dtype=torch.float32)
 
     def objective() -> Tensor:
-        projected = _project(poses, shape, focal_guess_px * log_focal.exp(), resolution)
+        rotations, translations = axis_angle_to_matrix(poses[:, :3]), poses[:, 3:]
+        focal = focal_guess_px * log_focal.exp()
         return (
-            _reprojection(projected, observed, rigidity, resolution)
+            reprojection_error(rotations, translations, shape, focal, observed, rigidity, resolution)
             + 1e-2 * (shape - anchor).pow(2).mean()
             + FOCAL_PRIOR * log_focal.square()
         )
@@ -190,6 +184,7 @@ def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int, f
     if len(found) == 0:
         raise ValueError("landmarks: expected at least one frame with a face, all are NaN")
     points, rigidity = torch.from_numpy(shape.points), torch.from_numpy(shape.weights)
+    focal = torch.tensor(shape.focal_px)
     solved = np.empty((len(found), 6), np.float32)
     fitted = int(np.searchsorted(found, fitted_frames))
     starts = (*range(0, fitted, POSE_CHUNK_FRAMES), *range(fitted, len(found), POSE_CHUNK_FRAMES))
@@ -198,12 +193,12 @@ def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int, f
         before = torch.from_numpy(solved[max(0, start - 2) : start])  # a chunk goes on smoothly from the one before
         initial = _initial_poses(chunk, shape.points, shape.weights, shape.focal_px, resolution)
         poses = torch.tensor(initial, dtype=torch.float32, requires_grad=True)
-        observed = torch.tensor(chunk[..., :2], dtype=torch.float32)
+        observed = _planes(chunk)
 
         def objective(poses: Tensor = poses, observed: Tensor = observed, before: Tensor = before) -> Tensor:
-            projected = _project(poses, points, torch.tensor(shape.focal_px), resolution)
-            roughness = _roughness(torch.cat([before, poses]))
-            return _reprojection(projected, observed, rigidity, resolution) + roughness
+            rotations, translations = axis_angle_to_matrix(poses[:, :3]), poses[:, 3:]
+            error = reprojection_error(rotations, translations, points, focal, observed, rigidity, resolution)
+            return error + _roughness(torch.cat([before, poses]))
 
         _minimise([poses], objective, iterations=100)
         solved[start:end] = poses.detach().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +54,10 @@ def choose_face(info: VideoInfo, detector: LandmarkDetector, face: int) -> FaceC
     Raises:
         UnusableClipError: no face, fewer faces than asked for, or a face too small.
     """
-    sightings: list[list[np.ndarray]] = []
-    for start in np.linspace(0, info.frame_count - 1, min(SAMPLES, info.frame_count)).astype(int):
-        for frame in read_frames(info, int(start), 1):
-            sightings.append(detector.detect(frame))
+    places = np.linspace(0, info.frame_count - 1, min(SAMPLES, info.frame_count)).astype(int)
+    with ThreadPoolExecutor(2) as pool:  # each place is a decoder of its own, which mostly has to be waited for
+        frames = pool.map(lambda place: next(read_frames(info, int(place), 1)), places)
+        sightings = [detector.detect(frame) for frame in frames]
     people = _people(sightings)
     if not people:
         raise UnusableClipError(f"no face found in {info.path}: give a clip in which one person faces the camera")
