@@ -29,8 +29,8 @@ from talkinghead import __version__
 from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
 from talkinghead.config import FitConfig
 from talkinghead.devices import ready_device
+from talkinghead.file_record import FileRecord
 from talkinghead.lip_fit import delay_findings, fit_lips
-from talkinghead.manifest import FileRecord
 from talkinghead.outputs import work_folder
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress, relayed

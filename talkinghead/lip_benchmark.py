@@ -33,10 +33,10 @@ from encoders.lip_prior import LipPrior, fit_lip_prior
 from encoders.measured_lips import MeasuredLips
 from encoders.speech import SpeechEncoder
 from encoders.target_calibration import blended_targets, calibrated_targets
+from talkinghead.file_record import FileRecord
 from talkinghead.fit import fitted_frame_count
 from talkinghead.lip_fit import clip_features
 from talkinghead.lip_measurement import in_step
-from talkinghead.manifest import FileRecord
 from tools.expression import head_displacements
 from tools.head_pose import project_points
 from tools.metrics import landmark_distance, mouth_opening

@@ -16,7 +16,7 @@ import numpy as np
 
 from encoders.contrastive.lip_clips import LIP_HEIGHT, LIP_WIDTH, LipClip
 from talkinghead.config import LandmarkBackend
-from talkinghead.manifest import FileRecord
+from talkinghead.file_record import FileRecord
 from talkinghead.progress import Progress
 from tools.audio import read_audio
 from tools.errors import LandmarkBackendError, MissingFileError, NoAudioError, UnusableClipError, UserError

@@ -13,13 +13,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from render.motion import MotionFieldConfig
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError, OlderAvatarError
+from talkinghead.file_record import FileRecord
 from talkinghead.outputs import MANIFEST_NAME
 from tools.tracked_clip import TOPOLOGIES, CropBox
 
 FORMAT_VERSION = 3
 MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 65_536, 4_096
 """Far above anything useful: what is larger is no avatar, and must not be allocated."""
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -81,23 +81,6 @@ class AvatarManifest:
                 raise ValueError(f"expected {name} from {least} to {most}, got {value}")
         if self.topology not in TOPOLOGIES:
             raise ValueError(f"expected a topology of {', '.join(TOPOLOGIES)}, got {self.topology!r}")
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What a file was when the avatar was written."""
-
-    size: int  # bytes
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> FileRecord:
-        """Reads the file once, in constant memory."""
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-        return cls(path.stat().st_size, digest.hexdigest())
 
 
 def write_manifest(manifest: AvatarManifest, files: Mapping[str, FileRecord], folder: Path) -> None:

@@ -32,9 +32,9 @@ from encoders.speech import SpeechEncoder
 from encoders.training.figures import held_out_figures, mean_figures
 from encoders.training.phone_training import PhoneTrainer, PhoneTrainingConfig
 from talkinghead.config import AblationConfig, TrainEncoderConfig
+from talkinghead.file_record import FileRecord
 from talkinghead.lip_clips import find_videos, read_lip_clip
 from talkinghead.lip_measurement import in_step, measure_lips
-from talkinghead.manifest import FileRecord
 from talkinghead.outputs import work_folder
 from talkinghead.progress import Progress, relayed
 

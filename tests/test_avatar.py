@@ -28,8 +28,9 @@ from talkinghead import avatar as avatar_module
 from talkinghead import folder_swap
 from talkinghead.avatar import FILES, Avatar, load_avatar, save_avatar
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError, NotAnAvatarError, OlderAvatarError
+from talkinghead.file_record import FileRecord
 from talkinghead.gaussians_ply import read_gaussians, write_gaussians
-from talkinghead.manifest import FORMAT_VERSION, FileRecord, read_manifest, write_manifest
+from talkinghead.manifest import FORMAT_VERSION, read_manifest, write_manifest
 from tools.errors import OutputError, UserError
 from tools.tracked_clip import CropBox
 from tools.video import read_frames
