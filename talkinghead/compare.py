@@ -33,7 +33,7 @@ from talkinghead.config import (
 )
 from talkinghead.errors import DamagedAvatarError, NoFeatureError, NotAnAvatarError, OlderAvatarError
 from talkinghead.evaluate import measure
-from talkinghead.evaluation.available import instruments
+from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.drives import AUDIO, SHUFFLED, TRACKED
 from talkinghead.evaluation.instruments import Measure
 from talkinghead.evaluation.result import Figures, finite
@@ -69,18 +69,17 @@ def compare(video: Path, folder: Path, config: CompareConfig) -> Generator[Progr
     """
     info = probe(video)
     features, missing = yield from _usable(config.features)
-    looking, notes = instruments(EvaluateConfig(config.fit()))
-    measures = tuple(measure for instrument in looking for measure in instrument.measures)
-    result = Comparison(_protocol(config), measures, {}, (), (*missing, *notes))
+    looking = yield from available(EvaluateConfig(config.fit()), info.fps)
+    result = Comparison(_protocol(config), looking.measures, {}, (), (*missing, *looking.notes))
     folder.mkdir(exist_ok=True)
     write_text(folder / COMPARISON_NAME, result.to_json())  # marks the folder as a comparison
     head = yield from _head(info, folder / HEAD, config)
-    tracked = yield from _measured(info, head, None, measures, config)
+    tracked = yield from _measured(info, head, None, looking, config)
     result = replace(result, protocol=tracked.protocol | result.protocol, tracked=tracked.rows[TRACKED])
     for speech in features:
         name = speech_label(speech)
         try:
-            job = _measured(info, head, speech, measures, config)
+            job = _measured(info, head, speech, looking, config)
             found = yield from relayed(job, lambda event, name=name: replace(event, stage=f"{name}: {event.stage}"))
         except UNUSABLE as error:
             result = replace(result, notes=(*result.notes, f"{name} left out: {error}"))
@@ -135,13 +134,13 @@ def _head(info: VideoInfo, path: Path, config: CompareConfig) -> Generator[Progr
 
 
 def _measured(
-    info: VideoInfo, head: Avatar, speech: str | None, measures: Sequence[Measure], config: CompareConfig
+    info: VideoInfo, head: Avatar, speech: str | None, looking: Available, config: CompareConfig
 ) -> Generator[Progress, None, _Measured]:
     """The figures of a feature's lips, or with no feature of the head's tracked ones; not measured twice."""
     assert head.path is not None, "the head is saved"
     name = HEAD if speech is None else f"{speech_label(speech)}.avatar"
     avatar_path = head.path.with_name(name)
-    path, key = avatar_path.with_suffix(".figures.json"), _key(head.path, speech, measures)
+    path, key = avatar_path.with_suffix(".figures.json"), _key(head.path, speech, looking.measures)
     known = _read(path, key)
     if known is not None:
         return known
@@ -150,7 +149,7 @@ def _measured(
         avatar = yield from exchange_lips(head, info, config.fit(speech), avatar_path)
         rows = [AUDIO, SHUFFLED]
     seconds = time.monotonic() - started
-    evaluation = yield from measure(avatar, EvaluateConfig(config.fit()), rows)
+    evaluation = yield from measure(avatar, looking, EvaluateConfig(config.fit()), rows)
     found = _Measured(round(seconds, 1), evaluation.protocol, {row: evaluation.rows[row] for row in rows})
     write_text(path, _encoded(found, key))
     return found

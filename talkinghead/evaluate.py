@@ -21,14 +21,12 @@ from talkinghead.compositing import composite
 from talkinghead.config import EvaluateConfig
 from talkinghead.devices import ready_device
 from talkinghead.errors import DamagedAvatarError, NothingHeldOutError
-from talkinghead.evaluation.available import instruments
+from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.drives import RETRIEVAL_REACH, SHUFFLE_FRAMES, TRUTH, cross_drives, own_drives
 from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame, Observer
 from talkinghead.evaluation.order import order_notes
-from talkinghead.evaluation.perceptual import perceptual_instruments
-from talkinghead.evaluation.reading import lip_reader, lip_reading, lip_reading_protocol
+from talkinghead.evaluation.reading import lip_reader, lip_reading_protocol
 from talkinghead.evaluation.result import Evaluation, Figures
-from talkinghead.evaluation.sync import sync_instrument
 from talkinghead.fit import fit
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
@@ -56,12 +54,18 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
     if target.is_dir():
         yield from fetch_weights(speech_feature_of(target))
         avatar = load_avatar(target)
-        evaluation = yield from measure(avatar, config)
+        evaluation = yield from _measured(avatar, config)
         return _reported(avatar, evaluation, config)
     with tempfile.TemporaryDirectory(prefix="talkinghead-evaluate-") as folder:
         output = Path(folder) / "held-out.avatar"
         yield from fit(target, output, config.fit)
-        return (yield from measure(load_avatar(output), config))
+        return (yield from _measured(load_avatar(output), config))
+
+
+def _measured(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
+    held_out_frames(avatar)  # complains before anything is fetched
+    looking = yield from available(config, avatar.manifest.fps)
+    return (yield from measure(avatar, looking, config))
 
 
 def _reported(avatar: Avatar, evaluation: Evaluation, config: EvaluateConfig) -> Evaluation:
@@ -75,11 +79,12 @@ def _reported(avatar: Avatar, evaluation: Evaluation, config: EvaluateConfig) ->
 
 
 def measure(
-    avatar: Avatar, config: EvaluateConfig, rows: Collection[str] | None = None
+    avatar: Avatar, looking: Available, config: EvaluateConfig, rows: Collection[str] | None = None
 ) -> Generator[Progress, None, Evaluation]:
     """Measures an avatar.
 
     Args:
+        looking: the instruments.
         rows: names of the rows beside the clip itself; all when None.
 
     Raises:
@@ -88,16 +93,10 @@ def measure(
     held_out = held_out_frames(avatar)
     drives = [drive for drive in own_drives(avatar, held_out) if rows is None or drive.name in rows]
     drives += cross_drives(avatar, held_out, config.cross)
-    looking, notes = instruments(config)
-    looking += lip_reading(config, avatar.manifest.fps)
-    perceptual, unavailable = yield from perceptual_instruments()
-    looking, notes = [*looking, *perceptual], [*notes, *unavailable]
-    sync, missing = yield from sync_instrument(avatar.manifest.fps)
-    looking, notes = [*looking, sync], [*notes, *missing]
-    rows = yield from _watch(avatar, held_out, drives, looking, AvatarRenderer(avatar, config.fit.device))
-    measures = tuple(measure for instrument in looking for measure in instrument.measures)
+    renderer = AvatarRenderer(avatar, config.fit.device)
+    shown = yield from _watch(avatar, held_out, drives, looking.instruments, renderer)
     protocol = _protocol(avatar, held_out) | lip_reading_protocol(config)
-    return Evaluation(protocol, measures, rows, (*notes, *order_notes(measures, rows)))
+    return Evaluation(protocol, looking.measures, shown, (*looking.notes, *order_notes(looking.measures, shown)))
 
 
 def held_out_frames(avatar: Avatar) -> np.ndarray:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from demo_clip_track import HOLDOUT, demo_clip, finish
@@ -23,7 +24,7 @@ from talkinghead.comparison import Comparison, FeatureFigures
 from talkinghead.config import CompareConfig, EvaluateConfig, FitConfig
 from talkinghead.errors import NoFeatureError
 from talkinghead.evaluate import measure
-from talkinghead.evaluation.available import instruments
+from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.instruments import Measure
 from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.result import Evaluation
@@ -81,12 +82,13 @@ def work(demo_head: Work, monkeypatch: pytest.MonkeyPatch) -> Work:
         output.mkdir(exist_ok=True)
         return replace(avatar, manifest=replace(avatar.manifest, speech_feature=config.speech), path=output)
 
-    def measure(avatar: Avatar, config: EvaluateConfig, rows: Collection[str]) -> Generator[Progress, None, Evaluation]:
+    def measure(
+        avatar: Avatar, looking: Available, config: EvaluateConfig, rows: Collection[str]
+    ) -> Generator[Progress, None, Evaluation]:
         demo_head.done.append(f"measure {avatar.path.name}")
         yield Progress("measuring", 1, 1)
-        measures = tuple(one for instrument in instruments(config)[0] for one in instrument.measures)
-        values = dict.fromkeys((one.name for one in measures), float(len(avatar.manifest.speech_feature)))
-        return Evaluation({"seed": 0}, measures, {row: values | {"closures": math.nan} for row in rows})
+        values = dict.fromkeys((one.name for one in looking.measures), float(len(avatar.manifest.speech_feature)))
+        return Evaluation({"seed": 0}, looking.measures, {row: values | {"closures": math.nan} for row in rows})
 
     monkeypatch.setattr(talkinghead.compare, "exchange_lips", exchange_lips)
     monkeypatch.setattr(talkinghead.compare, "measure", measure)
@@ -97,6 +99,11 @@ def compared(folder: Path, config: CompareConfig = CONFIG) -> Comparison:
     return finish(compare(demo_clip().path, folder, config))
 
 
+def everything() -> Available:
+    """What can be measured here, without a network."""
+    return finish(available(EvaluateConfig(), demo_clip().fps))
+
+
 ALL = ["fit", "measure head.avatar"]
 ALL += [f"{done}" for name in CONFIG.speech for done in (f"lips {name}", f"measure {name}.avatar")]
 
@@ -104,7 +111,17 @@ ALL += [f"{done}" for name in CONFIG.speech for done in (f"lips {name}", f"measu
 # --- for real ---
 
 
-def test_only_the_lips_differ_between_features(demo_head: Work, tmp_path: Path) -> None:
+def test_only_the_lips_differ_between_features(
+    demo_head: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def urlopen(url: str, timeout: float) -> NoReturn:
+        tried.append(url)
+        raise OSError("no network")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
     result = compared(tmp_path / "out", replace(CONFIG, speech=("default", "logmel")))
     head, default, logmel = (tmp_path / "out" / f"{name}.avatar" for name in ("head", "default", "logmel"))
     for name in HEAD_FILES:
@@ -113,8 +130,11 @@ def test_only_the_lips_differ_between_features(demo_head: Work, tmp_path: Path) 
     assert learned[0] == learned[1], "learned anew, the fit's own lips are the fit's own, to the bit"
     assert learned[1] != learned[2] and load_avatar(logmel).manifest.speech_feature == "logmel"
 
-    assert [one.name for one in result.features] == ["default", "logmel"] and not result.notes
-    evaluation = finish(measure(load_avatar(logmel), EvaluateConfig()))
+    assert tried and len(set(tried)) == len(tried), "weights were fetched for every feature"
+    assert "own_sync_distance" in result.to_table()[0]
+    looking = everything()
+    assert [one.name for one in result.features] == ["default", "logmel"] and result.notes == looking.notes
+    evaluation = finish(measure(load_avatar(logmel), looking, EvaluateConfig()))
     for row, figures in (("tracked", result.tracked), ("audio", result.features[1].audio)):
         assert evaluation.rows[row] == pytest.approx(figures, nan_ok=True), f"{row}: not what evaluate says"
     assert result.features[0].audio["lmd_px"] != result.features[1].audio["lmd_px"]
@@ -236,7 +256,7 @@ def test_a_feature_without_its_weights_is_left_out(
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert list(written["features"]) == ["default", "logmel"] and written["features"]["logmel"]["audio"]["lmd_px"] == 6
     assert written["features"]["logmel"]["audio"]["closures"] is None
-    assert written["notes"] == ["hubert left out: no weights of hubert: fetch them"]
+    assert written["notes"] == ["hubert left out: no weights of hubert: fetch them", *everything().notes]
 
 
 def test_without_any_feature_nothing_is_fitted(
@@ -254,7 +274,7 @@ def test_a_feature_that_learns_nothing_is_left_out(work: Work, tmp_path: Path, e
     work.refused = {"logmel": error}
     result = compared(tmp_path / "out")
     assert [one.name for one in result.features] == ["default", "mfcc"]
-    assert result.notes == (f"logmel left out: {error}",)
+    assert result.notes == (*everything().notes, f"logmel left out: {error}")
     work.refused = dict.fromkeys(CONFIG.speech, error)
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(NoFeatureError, match=r"default left out: .* mfcc left out: "):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_clip_track import demo_clip, fitted_frames
+from demo_clip_track import demo_clip, finish, fitted_frames
 from fitted_demo import FittedDemo
 from tiny_avatar import face_points, save_tiny_avatar
 
@@ -24,7 +24,7 @@ from talkinghead.avatar import Avatar, load_avatar
 from talkinghead.config import EvaluateConfig, FitConfig
 from talkinghead.errors import NothingHeldOutError
 from talkinghead.evaluate import evaluate
-from talkinghead.evaluation.available import instruments
+from talkinghead.evaluation.available import available
 from talkinghead.evaluation.drives import SHUFFLE_FRAMES, own_drives
 from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
 from talkinghead.evaluation.lips import LipInstrument
@@ -167,14 +167,15 @@ def test_lips_are_judged_by_the_detector_that_was_asked_for_and_the_measures_nam
 
 def test_without_face_alignment_lips_are_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "face_alignment", None)
-    looking, notes = instruments(EvaluateConfig(lip_landmarks="face-alignment"))
-    assert any(isinstance(one, LipInstrument) and one.judge is MEDIAPIPE_478 for one in looking)
-    (note,) = (note for note in notes if "face-alignment" in note)
+    looking = finish(available(EvaluateConfig(lip_landmarks="face-alignment"), demo_clip().fps))
+    assert any(isinstance(one, LipInstrument) and one.judge is MEDIAPIPE_478 for one in looking.instruments)
+    (note,) = (note for note in looking.notes if "face-alignment" in note)
     assert note.startswith("lips are measured on MediaPipe's landmarks") and "pip install" in note
 
 
 def lip_instruments(config: EvaluateConfig) -> list[LipInstrument]:
-    return [instrument for instrument in instruments(config)[0] if isinstance(instrument, LipInstrument)]
+    looking = finish(available(config, demo_clip().fps))
+    return [instrument for instrument in looking.instruments if isinstance(instrument, LipInstrument)]
 
 
 def test_an_avatar_fitted_to_its_whole_clip_is_refused(tmp_path: Path) -> None:
@@ -193,13 +194,13 @@ def test_a_video_is_fitted_with_a_held_out_part_first(monkeypatch: pytest.Monkey
         (output.parent / "tiny.avatar").rename(output)
         yield Progress("fitting", 1, 1)
 
-    def measure(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
+    def measured(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
         assert avatar.path == made[0] and config.fit.device == "cpu"
         yield Progress("measuring", 1, 1)
         return Evaluation({}, (), {})
 
     monkeypatch.setattr(talkinghead.evaluate, "fit", fit)
-    monkeypatch.setattr(talkinghead.evaluate, "measure", measure)
+    monkeypatch.setattr(talkinghead.evaluate, "_measured", measured)
     config = EvaluateConfig(replace(EvaluateConfig().fit, device="cpu"))
     stages = [event.stage for event in evaluate(demo_clip().path, config)]
     assert stages == ["fitting", "measuring"]

@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import dataclass
+from fractions import Fraction
+
 from talkinghead.config import EvaluateConfig
-from talkinghead.evaluation.instruments import Instrument
+from talkinghead.evaluation.instruments import Instrument, Measure
 from talkinghead.evaluation.lips import LipInstrument
+from talkinghead.evaluation.perceptual import perceptual_instruments
 from talkinghead.evaluation.pictures import PictureInstrument
+from talkinghead.evaluation.reading import lip_reading
+from talkinghead.evaluation.sync import sync_instrument
+from talkinghead.progress import Progress
 from tools.errors import LandmarkBackendError
 from tools.landmarks import landmark_detector
 
 
-def instruments(config: EvaluateConfig) -> tuple[list[Instrument], list[str]]:
-    """The instruments, and a sentence for each that cannot be used, with the remedy."""
-    lips, notes = _lip_instrument(config)
-    return [PictureInstrument(), lips], notes
+@dataclass(frozen=True)
+class Available:
+    """What can be measured here."""
+
+    instruments: tuple[Instrument, ...]
+    notes: tuple[str, ...]
+    """A sentence for each that cannot be used, with the remedy."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What they measure, in the order of the table."""
+        return tuple(measure for instrument in self.instruments for measure in instrument.measures)
+
+
+def available(config: EvaluateConfig, fps: Fraction) -> Generator[Progress, None, Available]:
+    """The instruments for clips of a frame rate. Weights that they lack are fetched; once is enough for many avatars.
+
+    Raises:
+        UserError: see `talkinghead.evaluation.reading.lip_reader`.
+    """
+    lips, lip_notes = _lip_instrument(config)
+    reading = lip_reading(config, fps)
+    perceptual, perceptual_notes = yield from perceptual_instruments()
+    sync, sync_notes = yield from sync_instrument(fps)
+    instruments = (PictureInstrument(), lips, *reading, *perceptual, sync)
+    return Available(instruments, (*lip_notes, *perceptual_notes, *sync_notes))
 
 
 def _lip_instrument(config: EvaluateConfig) -> tuple[LipInstrument, list[str]]:
