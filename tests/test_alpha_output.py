@@ -97,7 +97,8 @@ def test_sound(
     with av.open(str(path)) as container:
         assert container.streams.audio[0].codec_context.name == expected
     heard = read_audio(path)
-    assert np.argmax(np.abs(heard.samples) > 0.2) / heard.sample_rate == pytest.approx(0.25, abs=0.005)
+    tolerance = 0.001 if suffix == ".mov" else 0.008  # older ffmpegs leave Opus' 6.5 ms of priming out of time stamps
+    assert np.argmax(np.abs(heard.samples) > 0.2) / heard.sample_rate == pytest.approx(0.25, abs=tolerance)
 
 
 def test_sound_of_many_channels_fits_into_webm(tmp_path: Path, ffmpeg_build: None) -> None:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import ffmpeg
 import numpy as np
 
 from tools.errors import DamagedMediaError, NoAudioError
-from tools.ffmpeg_process import FfmpegFailure, media_url, read_blocks
-from tools.media import SoundTrack, first_sound_track, sound_before_picture
+from tools.ffmpeg_process import FfmpegFailure, read_blocks
+from tools.media import SoundTrack, first_sound_track, sound_from_zero
 
 SAMPLE_RATE = 16_000
 """Samples per second that the speech encoders take."""
@@ -74,14 +73,17 @@ def read_audio(path: Path | str) -> Waveform:
     return Waveform(np.concatenate(blocks), SAMPLE_RATE)
 
 
-def read_audio_blocks(path: Path | str, block_s: float) -> Iterator[Waveform]:
+def read_audio_blocks(path: Path | str, block_s: float, offset: Fraction = Fraction(0)) -> Iterator[Waveform]:
     """`read_audio` in consecutive blocks of `block_s` seconds (the last may be shorter), one held at a time.
+
+    With an `offset` (seconds) the sound is led by that much silence or, where it is negative, that much of its
+    beginning is left out.
 
     Raises: as `probe_audio`, while iterating.
     """
     path = Path(path)
     block_samples = max(1, round(block_s * SAMPLE_RATE))
-    for samples in _decoded(path, first_sound_track(path), SAMPLE_RATE, block_samples):
+    for samples in _decoded(path, first_sound_track(path), SAMPLE_RATE, block_samples, offset):
         yield Waveform(samples.astype(np.float32) / INT32_FULL_SCALE, SAMPLE_RATE)
 
 
@@ -90,17 +92,18 @@ def frame_count(duration_s: Fraction, fps: Fraction) -> int:
     return round(Fraction(duration_s) * fps)
 
 
-def _decoded(path: Path, track: SoundTrack, sample_rate: int, block_samples: int) -> Iterator[np.ndarray]:
+def _decoded(
+    path: Path, track: SoundTrack, sample_rate: int, block_samples: int, offset: Fraction = Fraction(0)
+) -> Iterator[np.ndarray]:
     """The track from time 0 on, mixed to mono: int32 in blocks.
 
     Whole numbers, since only for them does ffmpeg scale a mix of several channels so that it cannot clip.
     """
     output = (
-        ffmpeg.input(media_url(path), itsoffset=f"{-float(sound_before_picture(path)):.6f}")[str(track.stream_index)]
-        # Fills gaps between time stamps with silence, and the start up to time 0; cuts what lies before it.
-        .filter("aresample", sample_rate, **{"async": 1, "first_pts": 0})
+        sound_from_zero(path, track, offset, sample_rate)
         .filter("aformat", channel_layouts="mono", sample_fmts="s32")
         .output("pipe:", format="s32le")
+        .global_args("-copyts")
     )
     received = False
     try:

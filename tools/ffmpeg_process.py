@@ -48,6 +48,14 @@ def has_filter(executable: str, name: str) -> bool:
     return any(line.split()[1:2] == [name] for line in listing.stdout.splitlines())
 
 
+@functools.lru_cache
+def has_muxer_option(executable: str, muxer: str, name: str) -> bool:
+    """Whether this ffmpeg's `muxer` knows the option `name`."""
+    arguments = [executable, "-hide_banner", "-h", f"muxer={muxer}"]
+    listing = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return any(line.split()[:1] == [f"-{name}"] for line in listing.stdout.splitlines())
+
+
 def media_url(path: Path) -> str:
     """`path` as ffmpeg's file protocol: absolute, so that a leading dash is no option and a colon no protocol."""
     return f"file:{os.path.abspath(path)}"

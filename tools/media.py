@@ -10,13 +10,18 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import ffmpeg
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
+from ffmpeg.nodes import FilterableStream
 
 from tools.errors import MissingFileError, NoAudioError, UnreadableFileError
 from tools.ffmpeg_process import media_url
 
+SEVERAL_PACKETS = 64
+"""Packets in which a track's first decodable samples are looked for."""
 REORDERING_DEPTH = 32  # packets; pictures are stored at most 16 places away from where they are shown (H.264 Annex A)
 
 
@@ -74,25 +79,77 @@ def first_sound_track(path: Path) -> SoundTrack:
         NoAudioError: the file has none.
     """
     with open_media(path) as container:
-        for stream in container.streams.audio:
-            codec = stream.codec_context
-            if codec is not None and codec.sample_rate:
-                return SoundTrack(stream.index, codec.codec.canonical_name, codec.sample_rate, codec.channels)
-    raise NoAudioError(f"{path} has no sound track: give a file with speech")
+        stream = _sound_stream(container)
+        if stream is None:
+            raise NoAudioError(f"{path} has no sound track: give a file with speech")
+        codec = stream.codec_context
+        return SoundTrack(stream.index, codec.codec.canonical_name, codec.sample_rate, codec.channels)
 
 
-def sound_before_picture(path: Path) -> Fraction:
-    """Seconds from the start of the file, as ffmpeg counts it, to the first picture; 0 for a file without pictures.
+@dataclass(frozen=True)
+class SoundTiming:
+    """Where a file's first sound track lies in time. Time 0 of a file is its first picture if it has one, else the
+    first sample of its sound; what encoders put before that for their own use (priming) is not counted."""
 
-    Time 0 of a file is its first picture if it has one, else its start. This is what has to be taken off sound time
-    stamps so that sample 0 belongs to frame 0.
+    zero: Fraction
+    """Time 0, as the container's time stamps count, seconds."""
+    start: Fraction
+    """The first sample, seconds after time 0; negative where sound begins before the picture."""
+
+
+def sound_timing(path: Path) -> SoundTiming:
+    """Reads the time stamps of the first pictures and of the first samples; edit lists and priming are applied.
+
+    Raises: as `first_sound_track`.
     """
     with open_media(path) as container:
-        stream = moving_picture_stream(container)
-        if stream is None or container.start_time is None:
-            return Fraction(0)
-        packets = itertools.islice(container.demux(stream), REORDERING_DEPTH)
-        shown = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
-        if not shown:
-            return Fraction(0)
-        return min(shown) * stream.time_base - Fraction(container.start_time, av.time_base)
+        zero = _first_picture_time(container)
+    with open_media(path) as container:
+        stream = _sound_stream(container)
+        if stream is None:
+            raise NoAudioError(f"{path} has no sound track: give a file with speech")
+        first = _first_sample_time(container, stream)
+    return SoundTiming(first, Fraction(0)) if zero is None else SoundTiming(zero, first - zero)
+
+
+def sound_from_zero(path: Path, track: SoundTrack, offset: Fraction, sample_rate: int) -> FilterableStream:
+    """The track as an ffmpeg stream of which sample 0 belongs to the file's time 0; needs the output option -copyts.
+
+    Gaps between time stamps are filled with silence, and so is the time up to a later start; what lies before time 0 is
+    cut. With an `offset` all of it comes that many seconds later, or, where it is negative, earlier.
+    """
+    shift = offset - sound_timing(path).zero
+    return (
+        ffmpeg.input(media_url(path))[str(track.stream_index)]
+        .filter("asetpts", f"round(PTS+({shift.numerator}/{shift.denominator})/TB)")
+        # Unless told otherwise it lets a start that is up to a millisecond off pass.
+        .filter("aresample", sample_rate, **{"async": 1, "first_pts": 0, "min_comp": 1e-6})
+    )
+
+
+def _sound_stream(container: InputContainer) -> AudioStream | None:
+    for stream in container.streams.audio:
+        if stream.codec_context is not None and stream.codec_context.sample_rate:
+            return stream
+    return None
+
+
+def _first_picture_time(container: InputContainer) -> Fraction | None:
+    stream = moving_picture_stream(container)
+    if stream is None:
+        return None
+    packets = itertools.islice(container.demux(stream), REORDERING_DEPTH)
+    shown = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
+    return min(shown) * stream.time_base if shown else None
+
+
+def _first_sample_time(container: InputContainer, stream: AudioStream) -> Fraction:
+    """By decoding, since only so is the priming that a decoder drops known."""
+    for packet in itertools.islice(container.demux(stream), SEVERAL_PACKETS):
+        try:
+            decoded = packet.decode()
+        except av.FFmpegError:  # a damaged packet; ffmpeg goes on after it too
+            continue
+        if decoded and decoded[0].pts is not None:
+            return decoded[0].pts * decoded[0].time_base
+    return (stream.start_time or 0) * stream.time_base

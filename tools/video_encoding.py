@@ -10,8 +10,8 @@ from typing import Literal
 import ffmpeg
 from ffmpeg.nodes import FilterableStream, OutputStream
 
-from tools.ffmpeg_process import media_url
-from tools.media import SoundTrack, first_sound_track, sound_before_picture
+from tools.ffmpeg_process import ffmpeg_executable, has_muxer_option, media_url
+from tools.media import SoundTrack, first_sound_track, sound_from_zero, sound_timing
 
 Effort = Literal["ultrafast", "veryfast", "fast", "medium", "slow"]
 Options = dict[str, str | int]
@@ -26,6 +26,7 @@ COPIED_AUDIO_CODECS = {
 }
 """What each container holds and common players play, so that it is copied bit for bit."""
 VP9_SPEEDS: dict[Effort, int] = {"ultrafast": 5, "veryfast": 4, "fast": 3, "medium": 2, "slow": 1}
+MICROSECOND = 1e-6
 X264_WORST_CRF, VP9_WORST_CRF = 51, 63
 
 
@@ -41,6 +42,8 @@ class EncodeSettings:
     """Encoding effort: slower presets make smaller files of the same quality. ProRes knows one."""
     color_matrix: Literal["bt601", "bt709"] = "bt709"
     """Matrix from RGB to YCbCr, also written into the file. The source's own keeps colours alike in every player."""
+    audio_offset: Fraction = Fraction(0)
+    """Seconds by which the sound comes later than it would, or, where it is negative, earlier."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def encoding_graph(
     container: Container,
     audio: Path | None,
 ) -> OutputStream:
-    """The ffmpeg graph from raw frames on standard input to a file. size: width and height.
+    """The ffmpeg graph from raw frames on standard input to a file. size: width and height; the rest: `VideoWriter`.
 
     Raises:
         MissingFileError, UnreadableFileError, NoAudioError: about `audio`.
@@ -91,10 +94,11 @@ def encoding_graph(
     )
     streams: list[FilterableStream] = [pictures]
     if audio is not None:
-        sound, sound_options = _sound(audio, container)
+        sound, sound_options = _sound(audio, settings.audio_offset, container)
         streams.append(sound)
         options |= sound_options
-    return ffmpeg.output(*streams, media_url(destination), f=container.muxer, strict=-2, **options)
+    output = ffmpeg.output(*streams, media_url(destination), f=container.muxer, strict=-2, **options)
+    return output.global_args("-copyts")
 
 
 def _picture_options(settings: EncodeSettings, container: Container, is_odd: bool) -> tuple[str, Options]:
@@ -112,14 +116,19 @@ def _picture_options(settings: EncodeSettings, container: Container, is_odd: boo
     return "yuv444p" if is_odd else "yuv420p", options
 
 
-def _sound(audio: Path, container: Container) -> tuple[FilterableStream, Options]:
+def _sound(audio: Path, offset: Fraction, container: Container) -> tuple[FilterableStream, Options]:
     """The sound track as an input on the frames' time axis, and how it gets into the file."""
-    track = first_sound_track(audio)
-    shift = sound_before_picture(audio)
-    stream = ffmpeg.input(media_url(audio), itsoffset=f"{-float(shift):.6f}")[str(track.stream_index)]
-    if track.codec in COPIED_AUDIO_CODECS[container.muxer]:
-        return stream, {"c:a": "copy"}
-    return stream, _sound_options(track, container)
+    track, timing = first_sound_track(audio), sound_timing(audio)
+    # Only the formats with edit lists can hold, and not play, what comes before the first picture.
+    is_whole = container.muxer != "webm" or timing.start + offset >= 0
+    if track.codec not in COPIED_AUDIO_CODECS[container.muxer] or not is_whole:
+        return sound_from_zero(audio, track, offset, track.sample_rate), _sound_options(track, container)
+    options: Options = {"c:a": "copy"}
+    if container.muxer != "webm" and has_muxer_option(ffmpeg_executable(), container.muxer, "movie_timescale"):
+        options["movie_timescale"] = track.sample_rate  # else edit lists count in milliseconds
+    # ffmpeg takes exactly the start of a transport stream for its own correction, which it then makes in another way.
+    shift = float(offset - timing.zero) + MICROSECOND
+    return ffmpeg.input(media_url(audio), itsoffset=f"{shift:.6f}")[str(track.stream_index)], options
 
 
 def _sound_options(track: SoundTrack, container: Container) -> Options:

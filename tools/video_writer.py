@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import tempfile
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,8 @@ from tools.ffmpeg_process import (
 )
 from tools.video_encoding import EncodeSettings, container_for, encoding_graph
 
+Finish = Callable[[Path], None]
+
 
 class VideoWriter:
     """Encodes frames into a file while they are made; use it as a context manager.
@@ -40,7 +43,10 @@ class VideoWriter:
 
     `audio` is the file whose first sound track is heard: copied bit for bit if the container can hold its codec, else
     encoded: in MP4 without resampling (AAC at 192 kbit/s or more; ALAC for rates that AAC lacks), in QuickTime as PCM,
-    in WebM as Opus. It is muxed in full, aligned as `tools.audio.read_audio` reads it.
+    in WebM as Opus. It is heard to its end, aligned as `tools.audio.read_audio` reads it and moved by the
+    settings' `audio_offset`; what comes before the first frame is not heard.
+
+    `finish` is called with the finished file before that takes its name; it may change it, or raise.
 
     Raises:
         OutputError: the folder is missing or not writable, the disk is full, or ffmpeg fails.
@@ -55,11 +61,13 @@ class VideoWriter:
         fps: Fraction,
         audio: Path | None = None,
         settings: EncodeSettings | None = None,
+        finish: Finish | None = None,
     ) -> None:
         self.path = Path(path)
         container = container_for(self.path)
         self._shape = (height, width, container.channels)
         self._is_empty = True
+        self._finish_file = finish
         self._temporary = temporary_sibling(self.path, f".{container.muxer}")
         self._graph = encoding_graph(
             self._temporary, (width, height), fps, settings or EncodeSettings(), container, audio
@@ -112,6 +120,8 @@ class VideoWriter:
             raise self._failure() from error
         if self._process.wait() != 0:
             raise self._failure()
+        if self._finish_file is not None:
+            self._finish_file(self._temporary)
         _rename(self._temporary, self.path)
 
     def _failure(self) -> OutputError:
