@@ -7,6 +7,7 @@ follows the clip in all rows.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from talkinghead.devices import ready_device
 from talkinghead.errors import DamagedAvatarError, NothingHeldOutError
 from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.drives import RETRIEVAL_REACH, SHUFFLE_FRAMES, TRUTH, cross_drives, own_drives
+from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame, Observer
 from talkinghead.evaluation.order import order_notes
 from talkinghead.evaluation.reading import lip_reader, lip_reading_protocol
@@ -33,7 +35,7 @@ from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.report.page import REPORT_NAME, write_report
 from talkinghead.speech_choice import fetch_weights
 from tools import lip_closures, metrics
-from tools.errors import OutputError
+from tools.errors import OutputError, UserError
 from tools.tracked_clip import TOPOLOGIES, CropBox
 from tools.video import read_frames
 
@@ -94,9 +96,10 @@ def measure(
     drives = [drive for drive in own_drives(avatar, held_out) if rows is None or drive.name in rows]
     drives += cross_drives(avatar, held_out, config.cross)
     renderer = AvatarRenderer(avatar, config.fit.device)
-    shown = yield from _watch(avatar, held_out, drives, looking.instruments, renderer)
+    shown, failures = yield from _watch(avatar, held_out, drives, looking.instruments, renderer)
     protocol = _protocol(avatar, held_out) | lip_reading_protocol(config)
-    return Evaluation(protocol, looking.measures, shown, (*looking.notes, *order_notes(looking.measures, shown)))
+    notes = (*looking.notes, *failures, *order_notes(looking.measures, shown))
+    return Evaluation(protocol, looking.measures, shown, notes)
 
 
 def held_out_frames(avatar: Avatar) -> np.ndarray:
@@ -122,25 +125,45 @@ def _watch(
     drives: Sequence[Drive],
     looking: Sequence[Instrument],
     renderer: AvatarRenderer,
-) -> Generator[Progress, None, dict[str, Figures]]:
-    """Shows every row to all instruments, a frame at a time; the rows of a frame side by side on two threads."""
+) -> Generator[Progress, None, tuple[dict[str, Figures], list[str]]]:
+    """Shows every row to all instruments, a frame at a time; the rows of a frame side by side on two threads.
+
+    Returns:
+        The figures of every row, and a sentence for each instrument that failed.
+    """
     truth = Drive(TRUTH, avatar.tracks.lower[held_out], drives[0].samples)
     shown = (*drives, truth)
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(2))
+    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:  # the threads end before what they use is closed
         watch = [[instrument.observer(drive, stack) for instrument in looking] for drive in shown]
-        for place, frames in enumerate(_frames(avatar, held_out, drives, renderer)):
+        faces = [RowFaces(stack) for _ in shown]
+        for place, frames in enumerate(_frames(avatar, held_out, drives, faces, renderer)):
             list(pool.map(_see, watch, frames))
             yield Progress("measuring", place + 1, len(held_out))
-        real = watch[-1]
-        return {
-            drive.name: {
-                name: value
-                for observer, its_truth in zip(observers, real, strict=True)
-                for name, value in observer.figures(its_truth).items()
-            }
-            for drive, observers in zip(shown, watch, strict=True)
-        }
+        rows: dict[str, Figures] = {drive.name: {} for drive in shown}
+        failures = []
+        for instrument, *observers in zip(looking, *watch, strict=True):
+            figures, failure = _figures(instrument, observers)
+            failures += failure
+            for row, values in zip(rows.values(), figures, strict=True):
+                row.update(values)
+        return rows, failures
+
+
+def _figures(instrument: Instrument, observers: Sequence[Observer]) -> tuple[list[Figures], list[str]]:
+    """What an instrument measured of each row, the truth last, and the sentence that says why it failed, if it did.
+
+    Once it has failed it is not asked for the other rows, whose figures are undefined: it may take long to fail.
+    """
+    figures: list[Figures] = []
+    names = [measure.name for measure in instrument.measures]
+    try:
+        for observer in observers:
+            figures.append(observer.figures(observers[-1]))
+    except UserError as error:
+        undefined = dict.fromkeys(names, math.nan)
+        figures += [undefined] * (len(observers) - len(figures))
+        return figures, [f"{', '.join(names)} not measured: {error}"]
+    return figures, []
 
 
 def _see(observers: Sequence[Observer], frame: ObservedFrame) -> None:
@@ -149,7 +172,7 @@ def _see(observers: Sequence[Observer], frame: ObservedFrame) -> None:
 
 
 def _frames(
-    avatar: Avatar, held_out: np.ndarray, drives: Sequence[Drive], renderer: AvatarRenderer
+    avatar: Avatar, held_out: np.ndarray, drives: Sequence[Drive], faces: Sequence[RowFaces], renderer: AvatarRenderer
 ) -> Generator[list[ObservedFrame], None, None]:
     """For every measured frame what each row shows, and the clip itself at the end."""
     facts = avatar.manifest
@@ -160,12 +183,16 @@ def _frames(
         if number not in wanted:
             continue
         source, points = facts.crop.cut(frame), avatar.tracks.landmarks[number]
-        face = metrics.face_hull_mask(points, *source.shape[:2])
+        hull = metrics.face_hull_mask(points, *source.shape[:2])
         mouth = metrics.bounding_box(points[list(lips)], *source.shape[:2])
         mask = renderer.region.mask(number)
         drawn = renderer.free([DrivenFrame(number, drive.codes[wanted[number]]) for drive in drives])
         pictures = [(composite(source, free, whole, mask), free) for free in drawn]
-        yield [ObservedFrame(number, source, *pair, face, mouth) for pair in (*pictures, (source, source))]
+        pictures.append((source, source))
+        yield [
+            ObservedFrame(number, source, *pair, hull, mouth, looking)
+            for pair, looking in zip(pictures, faces, strict=True)
+        ]
 
 
 def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | float]:

@@ -19,18 +19,20 @@ from tiny_avatar import face_points, save_tiny_avatar
 
 import talkinghead.evaluate
 import talkinghead.evaluation.available
-import talkinghead.evaluation.lips
+import talkinghead.evaluation.faces
 from talkinghead.avatar import Avatar, load_avatar
 from talkinghead.config import EvaluateConfig, FitConfig
 from talkinghead.errors import NothingHeldOutError
 from talkinghead.evaluate import evaluate
 from talkinghead.evaluation.available import available
 from talkinghead.evaluation.drives import SHUFFLE_FRAMES, own_drives
+from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
 from talkinghead.evaluation.lips import LipInstrument
 from talkinghead.evaluation.order import broken_orders
 from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.result import Evaluation
+from talkinghead.evaluation.sync import SyncInstrument
 from talkinghead.progress import Progress
 from tools.audio import SAMPLE_RATE
 from tools.face_topology import IBUG_68, MEDIAPIPE_478
@@ -161,8 +163,7 @@ def test_lips_are_judged_by_the_detector_that_was_asked_for_and_the_measures_nam
     monkeypatch.setattr(talkinghead.evaluation.available, "landmark_detector", shared)
     (lips,) = lip_instruments(EvaluateConfig(lip_landmarks="face-alignment"))
     assert lips.judge is IBUG_68 and "face-alignment's" in lips.measures[0].definition
-    observer = lips.observer(Drive("row", np.zeros((1, 3)), np.zeros(1)), ExitStack())
-    assert asked == ["face-alignment"] and observer._detectors[0] is observer._detectors[1]  # one network for all rows
+    assert asked == ["face-alignment"]
 
 
 def test_without_face_alignment_lips_are_measured_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,21 +208,46 @@ def test_a_video_is_fitted_with_a_held_out_part_first(monkeypatch: pytest.Monkey
     assert not made[0].parent.exists()
 
 
+def test_each_picture_is_looked_at_once_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Detector] = []
+
+    def counted(name: str, max_faces: int) -> Detector:
+        made.append(Detector())
+        return made[-1]
+
+    monkeypatch.setattr(talkinghead.evaluation.faces, "landmark_detector", counted)
+    area = (np.ones((32, 32), bool), (slice(4, 20), slice(4, 20)))
+    samples, in_place, free = np.zeros(SAMPLE_RATE, np.float32), checkered(), checkered() + np.uint8(20)
+    with ExitStack() as stack:
+        for row in (in_place, free), (in_place, in_place):
+            faces, drive = RowFaces(stack), Drive("row", np.zeros((5, 3)), samples)
+            observers = [one.observer(drive, stack) for one in (LipInstrument(), SyncInstrument(demo_clip().fps, None))]
+            for number in range(5):
+                frame = ObservedFrame(number, in_place, *row, *area, faces)
+                for observer in observers:
+                    observer.see(frame)
+    assert [len(detector.seen) for detector in made] == [5, 5, 5]  # in place and free, and the clip itself once
+    assert all(picture is in_place for picture in (*made[0].seen, *made[2].seen))
+    assert all(picture is free for picture in made[1].seen)
+    assert [detector.closed for detector in made] == [True] * 3
+
+
 class Detector:
     """Finds the same face everywhere but in black pictures."""
 
     topology = MEDIAPIPE_478
 
     def __init__(self) -> None:
-        self.random = np.random.default_rng(0)
+        self.random, self.seen, self.closed = np.random.default_rng(0), [], False
 
     def __enter__(self) -> Detector:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        pass
+        self.closed = True
 
     def detect(self, picture: np.ndarray) -> list[np.ndarray]:
+        self.seen.append(picture)
         return [face_points() * 20 + self.random.normal(size=(478, 3))] if picture.any() else []
 
 
@@ -232,7 +258,7 @@ def figures(
     has_truth: bool = True,
 ) -> dict[str, float]:
     """Of a row that showed these pictures of a grey source, judged by a row that showed those."""
-    monkeypatch.setattr(talkinghead.evaluation.lips, "landmark_detector", lambda *_, **__: Detector())
+    monkeypatch.setattr(talkinghead.evaluation.faces, "landmark_detector", lambda *_, **__: Detector())
     values: dict[str, float] = {}
     area = (np.ones((32, 32), bool), (slice(4, 20), slice(4, 20)))
     with ExitStack() as stack:
@@ -241,8 +267,9 @@ def figures(
                 instrument.observer(Drive("row", np.zeros((40, 3)), np.zeros(1), has_truth), stack) for _ in range(2)
             )
             for observer, shown in ((seen, pictures), (truth, real)):
+                faces = RowFaces(stack)
                 for number, picture in enumerate(shown):
-                    observer.see(ObservedFrame(number, checkered(), picture, picture, *area))
+                    observer.see(ObservedFrame(number, checkered(), picture, picture, *area, faces))
             values |= seen.figures(truth)
             assert list(values)[-len(instrument.measures) :] == [measure.name for measure in instrument.measures]
     return values

@@ -17,6 +17,7 @@ import encoders.perceptual
 from encoders.acoustic.weights import weights_folder
 from encoders.errors import EncoderWeightsError
 from encoders.perceptual import ALEX, VGG, Backbone, PerceptualDistance
+from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, ObservedFrame
 from talkinghead.evaluation.perceptual import EVERY, PerceptualInstrument, perceptual_instruments
 
@@ -65,7 +66,7 @@ def test_the_distance_is_that_of_the_paper(random_alex: tuple[Backbone, nn.Seque
 
 def test_a_row_is_measured_on_some_of_its_frames(random_alex: tuple[Backbone, nn.Sequential]) -> None:
     instrument, (picture, truth) = PerceptualInstrument(random_alex[0], lambda *_: 0.25), pictures()
-    area = (np.ones((64, 96), bool), (slice(10, 30), slice(10, 40)))
+    area = (np.ones((64, 96), bool), (slice(10, 30), slice(10, 40)), RowFaces(ExitStack()))
     for has_truth, expected in ((True, 0.25), (False, np.nan)):
         observer = instrument.observer(Drive("row", np.zeros((EVERY, 3)), np.zeros(1), has_truth), ExitStack())
         for number in range(EVERY + 1):

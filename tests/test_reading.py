@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from demo_clip_track import finish
 from tiny_avatar import tiny_avatar
 
 import talkinghead.evaluate
@@ -20,7 +22,9 @@ from talkinghead.config import EvaluateConfig
 from talkinghead.errors import LipReaderError
 from talkinghead.evaluate import evaluate
 from talkinghead.evaluation import reading
+from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, ObservedFrame
+from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.reading import LipReader, LipReadingInstrument
 from talkinghead.renderer import AvatarRenderer
 from tools.errors import MissingFileError, UnreadableFileError, UserError
@@ -38,7 +42,7 @@ print("loading weights ...")
 print({50: "A cat sat on the mat.", 100: "a dog sat on mat", 150: ""}[round(grey / 50) * 50])
 """
 SHAPE = (48, 64, 3)
-AREA = (np.ones(SHAPE[:2], bool), (slice(0, 9), slice(0, 9)))
+AREA = (np.ones(SHAPE[:2], bool), (slice(0, 9), slice(0, 9)), RowFaces(ExitStack()))
 
 
 @pytest.fixture
@@ -103,24 +107,49 @@ def test_each_video_is_read_once_and_not_left_behind(program: Callable[[str], st
     assert not any(Path(video).parent.exists() for video in asked)
 
 
-def test_evaluate_asks_while_the_videos_are_there(
-    program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def frames(*_: object) -> Iterator[list[ObservedFrame]]:
-        for number in range(3):
-            pictures = [np.full(SHAPE, grey, np.uint8) for grey in (100, 50)]
-            yield [ObservedFrame(number, picture, picture, picture, *AREA) for picture in pictures]
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, dict[str, float]], list[str]]]:
+    """`evaluate` of rows of grey pictures, the clip itself last."""
 
-    monkeypatch.setattr(talkinghead.evaluate, "_frames", frames)
+    def watched(
+        greys: dict[str, int], *looking: LipReadingInstrument | PictureInstrument
+    ) -> tuple[dict[str, dict[str, float]], list[str]]:
+        def frames(*_: object) -> Iterator[list[ObservedFrame]]:
+            for number in range(3):
+                pictures = [np.full(SHAPE, grey, np.uint8) for grey in greys.values()]
+                yield [ObservedFrame(number, picture, picture, picture, *AREA) for picture in pictures]
+
+        monkeypatch.setattr(talkinghead.evaluate, "_frames", frames)
+        avatar, held_out = tiny_avatar(), np.arange(3)
+        drives = [Drive(name, avatar.tracks.lower[held_out], np.zeros(1)) for name in list(greys)[:-1]]
+        return finish(talkinghead.evaluate._watch(avatar, held_out, drives, looking, AvatarRenderer(avatar)))
+
+    return watched
+
+
+def test_evaluate_asks_while_the_videos_are_there(program: Callable[[str], str], watch: Callable[..., Any]) -> None:
     instrument = LipReadingInstrument(LipReader.of(program(GREY_READER)), None, Fraction(25))
-    avatar, held_out = tiny_avatar(), np.arange(3)
-    drive = Drive("audio", avatar.tracks.lower[held_out], np.zeros(1))
-    job = talkinghead.evaluate._watch(avatar, held_out, [drive], [instrument], AvatarRenderer(avatar))
-    with pytest.raises(StopIteration) as finished:
-        while True:
-            next(job)
-    wrong = {name: row["lip_reading_wer"] for name, row in finished.value.value.items()}
-    assert wrong == {"audio": 2 / 6, "ground_truth": 0}
+    rows, notes = watch({"audio": 100, "ground_truth": 50}, instrument)
+    assert {name: row["lip_reading_wer"] for name, row in rows.items()} == {"audio": 2 / 6, "ground_truth": 0}
+    assert notes == []
+
+
+def test_a_reader_that_fails_is_a_note_and_the_rest_is_measured(
+    program: Callable[[str], str], watch: Callable[..., Any], tmp_path: Path
+) -> None:
+    fails_on_bright = GREY_READER.replace('print("loading', "assert grey < 125, 'too bright'\nprint(\"loading")
+    instrument = LipReadingInstrument(LipReader.of(program(fails_on_bright)), "a cat sat on the mat", Fraction(25))
+    greys = {"tracked": 50, "audio": 150, "silence": 100, "ground_truth": 50}
+    rows, notes = watch(greys, instrument, PictureInstrument())
+    assert list(rows) == list(greys) and rows["tracked"]["lip_reading_wer"] == 0
+    for name in ("audio", "silence", "ground_truth"):
+        assert math.isnan(rows[name]["lip_reading_wer"]) and math.isnan(rows[name]["lip_reading_accuracy"])
+        assert "composite_psnr" in rows[name]
+    (note,) = notes
+    assert note.startswith("lip_reading_wer, lip_reading_accuracy not measured: the lip reader ended with exit code 1")
+    assert "too bright" in note and "by hand" in note
+    asked = (tmp_path / "a reader's folder" / "asked").read_text().splitlines()
+    assert len(asked) == 2, "it was asked again after it had failed"
 
 
 def test_what_cannot_be_compared_is_undefined(program: Callable[[str], str], tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ import torch
 from demo_clip_track import finish
 from tiny_avatar import face_points
 
-import talkinghead.evaluation.sync
+import talkinghead.evaluation.faces
 from encoders.acoustic.weights import weights_folder
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.features import SpeechFeatureTrack, speech_features
 from encoders.syncnet.network import SYNCNET, SyncNet
 from talkinghead.demo_clip.truth import ASSETS
+from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, ObservedFrame
 from talkinghead.evaluation.optional_weights import network_or_note
 from talkinghead.evaluation.sync import SyncInstrument, sync_instrument
@@ -71,7 +72,7 @@ class Mouth:
 
 @pytest.fixture(autouse=True)
 def judge(speech: SpeechFeatureTrack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(talkinghead.evaluation.sync, "landmark_detector", lambda *_, **__: Mouth(speech))
+    monkeypatch.setattr(talkinghead.evaluation.faces, "landmark_detector", lambda *_, **__: Mouth(speech))
 
 
 def figures(
@@ -83,9 +84,10 @@ def figures(
         row, truth = (
             instrument.observer(Drive("row", np.zeros((COUNT, 3)), samples, has_truth), stack) for _ in range(2)
         )
+        faces = RowFaces(stack)
         for number, moment in enumerate(moments, start=200):
             picture = np.full((64, 64, 3), moment + 1, np.uint8)
-            row.see(ObservedFrame(number, picture, picture, np.zeros_like(picture), *AREA))
+            row.see(ObservedFrame(number, picture, picture, np.zeros_like(picture), *AREA, faces))
         values = row.figures(truth)
     assert list(values) == [measure.name for measure in instrument.measures]
     return values

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
+
+from talkinghead.evaluation.faces import RowFaces
 
 Best = Literal["high", "low", "one"]
 
@@ -50,6 +53,17 @@ class ObservedFrame:
     free: np.ndarray  # the head alone over the background plate
     face: np.ndarray  # [R, R] bool, inside the convex hull of the source's face landmarks
     mouth: tuple[slice, slice]  # rows and columns around the source's lips
+    faces: RowFaces  # what looks for the face in the row's pictures
+
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        """[478, 3] MediaPipe's landmarks in `in_place`, px; NaN where no face is seen. Looked for when first asked."""
+        return self.faces.in_place(self.in_place)
+
+    @cached_property
+    def free_landmarks(self) -> np.ndarray:
+        """The same in `free`."""
+        return self.landmarks if self.free is self.in_place else self.faces.free(self.free)
 
 
 class Observer(Protocol):
@@ -63,6 +77,9 @@ class Observer(Protocol):
 
         Args:
             truth: the same instrument's observer of the clip itself.
+
+        Raises:
+            UserError: it cannot be measured, for a reason that becomes a note.
         """
 
 

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
 from tools import lip_closures, metrics
 from tools.action_units import LOWER_UNITS, UPPER_UNITS, action_unit_error, action_units
-from tools.face_topology import MEDIAPIPE_478, FaceTopology
-from tools.landmarks import LandmarkDetector, landmark_detector, largest_face
+from tools.face_topology import FaceTopology
+from tools.landmarks import LandmarkDetector, largest_face
 
 LARGEST_LAG = 6
 """Frames by which the lips may be looked for early or late."""
@@ -31,37 +32,36 @@ class LipInstrument:
     """Landmark distance, mouth opening and width, landmark-based action units, closures, jitter.
 
     Args:
-        shared: looks at every frame of every row anew; without it MediaPipe follows each row as a video of its own.
+        detector: looks at every picture of every row anew; without it MediaPipe's landmarks are taken (`RowFaces`).
     """
 
-    def __init__(self, shared: LandmarkDetector | None = None) -> None:
-        self._shared = shared
-        self.judge = shared.topology if shared else MEDIAPIPE_478
+    def __init__(self, detector: LandmarkDetector | None = None) -> None:
+        self._detector = detector
+        self.judge = (detector or RowFaces).topology
         """The landmarks that every row is measured on, whatever the avatar was tracked with."""
         self.measures = (*_distances(IN_PLACE, self.judge), *_distances(FREE, self.judge), *_SERIES)
 
     def observer(self, drive: Drive, stack: ExitStack) -> _LipObserver:
         """See `Instrument.observer`."""
-        if self._shared:
-            return _LipObserver(self._shared, self._shared, drive.has_truth)
-        in_place, free = (stack.enter_context(landmark_detector("mediapipe", max_faces=1)) for _ in range(2))
-        return _LipObserver(in_place, free, drive.has_truth)
+        return _LipObserver(self._detector, self.judge, drive.has_truth)
 
 
 class _LipObserver:
-    def __init__(self, in_place: LandmarkDetector, free: LandmarkDetector, has_truth: bool) -> None:
-        self._detectors = (in_place, free)
-        self._has_truth = has_truth
+    def __init__(self, detector: LandmarkDetector | None, judge: FaceTopology, has_truth: bool) -> None:
+        self._detector, self._judge, self._has_truth = detector, judge, has_truth
         self._in_place: list[np.ndarray] = []  # landmarks [K, 3]
         self._free: list[np.ndarray] = []
 
     def see(self, frame: ObservedFrame) -> None:
-        pictures, tracks = (frame.in_place, frame.free), (self._in_place, self._free)
-        for detector, picture, track in zip(self._detectors, pictures, tracks, strict=True):
-            track.append(largest_face(detector, picture))
+        if self._detector is None:
+            self._in_place.append(frame.landmarks)
+            self._free.append(frame.free_landmarks)
+        else:
+            self._in_place.append(largest_face(self._detector, frame.in_place))
+            self._free.append(largest_face(self._detector, frame.free))
 
     def figures(self, truth: _LipObserver) -> dict[str, float]:
-        judge = self._detectors[0].topology
+        judge = self._judge
         in_place, free, source = np.stack(self._in_place), np.stack(self._free), np.stack(truth._in_place)
         shape = metrics.mean_shape(source)
         figures = {

@@ -19,12 +19,12 @@ from encoders.own_sync import UNKNOWN, own_sync
 from encoders.speech import SpeechEncoder
 from encoders.syncnet.clip import SyncNetClip
 from encoders.syncnet.network import SYNCNET, SyncNet, load_syncnet
+from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
 from talkinghead.evaluation.optional_weights import network_or_note
 from talkinghead.progress import Progress
 from tools import metrics
 from tools.audio import SAMPLE_RATE
-from tools.landmarks import LandmarkDetector, landmark_detector
 
 _SYNCNET = "by SyncNet (Chung and Zisserman 2016), offsets up to 15 frames, as Prajwal et al. 2020 (Wav2Lip, Sec. 4.2)"
 _BOXES = "faces cut around MediaPipe's landmarks, not S3FD's boxes"
@@ -56,9 +56,8 @@ class SyncInstrument:
 
     def observer(self, drive: Drive, stack: ExitStack) -> _SyncObserver:
         """See `Instrument.observer`."""
-        detector = stack.enter_context(landmark_detector("mediapipe", max_faces=1))
         clip = None if self._network is None else SyncNetClip(self._network, self._fps)
-        return _SyncObserver(detector, clip, self._encoder, self._fps, drive.samples)
+        return _SyncObserver(clip, self._encoder, self._fps, drive.samples)
 
 
 def sync_instrument(fps: Fraction) -> Generator[Progress, None, tuple[SyncInstrument, list[str]]]:
@@ -70,13 +69,12 @@ def sync_instrument(fps: Fraction) -> Generator[Progress, None, tuple[SyncInstru
 class _SyncObserver:
     def __init__(
         self,
-        detector: LandmarkDetector,
         clip: SyncNetClip | None,
         encoder: SpeechEncoder,
         fps: Fraction,
         samples: np.ndarray,
     ) -> None:
-        self._detector, self._clip, self._encoder = detector, clip, encoder
+        self._clip, self._encoder = clip, encoder
         self._fps, self._samples = fps, samples
         self._first: int | None = None  # number of the frame that is shown when the sound begins
         self._shape: np.ndarray | None = None  # the first face that was seen
@@ -86,8 +84,7 @@ class _SyncObserver:
         if self._first is None:
             self._first = frame.number
         index = frame.number - self._first
-        faces = self._detector.detect(frame.in_place)
-        landmarks = faces[0] if faces else None
+        landmarks = frame.landmarks if np.isfinite(frame.landmarks).all() else None
         self._lips += [(np.nan, np.nan)] * (index - len(self._lips))
         self._lips.append(self._measured(landmarks))
         if self._clip is not None:
@@ -110,7 +107,7 @@ class _SyncObserver:
             return np.nan, np.nan
         if self._shape is None:
             self._shape = landmarks
-        topology = self._detector.topology
+        topology = RowFaces.topology
         left, right = topology.inner_lips[0], topology.inner_lips[len(topology.inner_lips) // 2]
         opening = metrics.mouth_opening(landmarks[None], self._shape, topology)[0]
         return float(opening), _in_picture(landmarks, left, right) / _in_picture(
