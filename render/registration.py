@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from render._fused_votes import weighted_votes
 from render.cameras import Camera
 from render.head_model import BonePose, HeadModel
 from render.losses import LUMA
@@ -97,9 +98,8 @@ class Registration:
         every = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))[: config.points]
         self._points = chosen[every.to(chosen.device)].sort().values
         skinning = torch.cat([branch.skinning_logits.detach() for branch in front])[self._points]
-        self._torso = torch.sigmoid(skinning)[:, None]
-        self._in_face = int((self._points < len(model.face)).sum())
-        self._basis = model.face.field.basis[self._points[: self._in_face]]
+        self._torso = torch.sigmoid(skinning)
+        self._basis = model.face.field.basis[self._points[self._points < len(model.face)]]
         spread = [(3, config.head_turn), (3, config.head_shift), (3, config.torso_turn), (3, config.torso_shift)]
         spread.append((model.code_size, config.code))
         self._precision = torch.cat([torch.full((count,), value**-2.0) for count, value in spread]).to(background)
@@ -133,11 +133,32 @@ class Registration:
         seen = view.background
         for layer in (rasterize(part, view.camera, self._backend) for part in (mouth, front)):
             seen = _luma(layer.rgb) + (1 - layer.alpha) * seen
-        seen = self._band(255 * seen.cpu().numpy())
+        matrix, right = self._normal_equations(view, pose, front.means, self._band(255 * seen.cpu().numpy()), wanted)
+        redundancy = self._config.redundancy
+        matrix = matrix / redundancy + torch.diag(self._precision)
+        return torch.linalg.solve(matrix, right / redundancy - self._precision * change)
+
+    def _normal_equations(
+        self, view: _View, pose: BonePose, means: Tensor, seen: np.ndarray, wanted: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """Matrix [U, U] and right side [U] of a step that makes `seen` like `wanted`; every point's vote counts."""
+        if means.device.type != "cpu":
+            return self.reference_normal_equations(view, pose, means, seen, wanted)
+        bones = torch.cat([pose.head_rotation.flatten(), pose.head_translation, pose.torso_translation])
+        votes = torch.empty(len(self._points), len(self._precision) + 1)
+        arrays = (tensor.numpy() for tensor in (means, self._points, self._torso, self._basis, bones))
+        weighted_votes(seen, wanted, view.camera.fx, *arrays, self._config.noise, votes.numpy())
+        products = votes.T @ votes
+        return products[:-1, :-1], products[:-1, -1]
+
+    def reference_normal_equations(
+        self, view: _View, pose: BonePose, means: Tensor, seen: np.ndarray, wanted: np.ndarray
+    ) -> tuple[Tensor, Tensor]:
+        """The same in plain torch: what the fused pass is tested against, and what runs on a GPU."""
         mean = (seen + wanted) / 2
         slopes = (cv2.Sobel(mean, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
         maps = np.stack([seen - wanted, *slopes])
-        means = front.means[self._points]
+        means = means[self._points]
         inverse_depth = 1 / means[:, 2:]
         slope = means[:, :2] * inverse_depth
         place = view.camera.fx * slope / (view.camera.width / 2)  # -1 to 1 over the picture
@@ -146,21 +167,20 @@ class Registration:
         along = view.camera.fx * inverse_depth * gradient
         # How the grey level at a point's pixel changes when the point moves in space.
         covector = torch.cat([along, -(along * slope).sum(1, keepdim=True)], 1)
-        head, torso = (1 - self._torso) * covector, self._torso * covector
+        head, torso = (1 - self._torso[:, None]) * covector, self._torso[:, None] * covector
         columns = [
             torch.linalg.cross(means - pose.head_translation, head), head,
             torch.linalg.cross(means - pose.torso_translation, torso), torso,
             functional.pad(
-                torch.einsum("ni,nic->nc", (covector @ pose.head_rotation)[: self._in_face], self._basis),
-                (0, 0, 0, len(means) - self._in_face),
+                torch.einsum("ni,nic->nc", (covector @ pose.head_rotation)[: len(self._basis)], self._basis),
+                (0, 0, 0, len(means) - len(self._basis)),
             ),
         ]  # fmt: skip
         votes = torch.cat(columns, 1)
         noise = self._config.noise
-        weights = 1 / (1 + (difference / (2 * noise)) ** 2) / (noise**2 * self._config.redundancy)
+        weights = 1 / (1 + (difference / (2 * noise)) ** 2) / noise**2
         weighted = votes * weights[:, None]
-        matrix = weighted.T @ votes + torch.diag(self._precision)
-        return torch.linalg.solve(matrix, weighted.T @ difference - self._precision * change)
+        return weighted.T @ votes, weighted.T @ difference
 
     def _band(self, grey: np.ndarray) -> np.ndarray:
         side = grey.shape[0]

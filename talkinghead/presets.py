@@ -27,7 +27,7 @@ RECIPES: dict[Preset, Recipe] = {
     "fast": Recipe(
         FittingConfig(steps=700, cap=24_000),
         SeedingConfig(face=5_500, body=7_500, mouth=1_500),
-        refinement=RegistrationConfig(scales=(0.5, 1.0, 1.0)),
+        refinement=RegistrationConfig(scales=(0.5, 0.5, 1.0)),
         frames=200,
     ),
     "standard": Recipe(),

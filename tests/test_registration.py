@@ -109,3 +109,21 @@ def test_a_settled_frame_takes_no_more_steps(settled: float, steps: int, monkeyp
     monkeypatch.setattr("render.registration.rasterize", lambda *inputs: taken.append(inputs) or rasterize(*inputs))
     registered(nudged(bones(2), 0.02, 0.03), true_code(2), 2, replace(CONFIG, settled=settled))
     assert len(taken) == 2 * steps  # the front and the inside of the mouth
+
+
+def test_votes_in_one_pass_are_those_of_plain_torch() -> None:
+    registration = Registration(head(), BEHIND, CONFIG)
+    view, random = registration._views[1.0], np.random.default_rng(0)
+    pose, code = nudged(bones(2), 0.02, 0.03), true_code(2)
+    with torch.no_grad():
+        front, _ = head().posed(pose, code)
+        # The reference goes on with half a pixel of black around the picture, the other does not look there.
+        seen, wanted = (np.pad(random.normal(0, 20, (56, 56)), 4).astype(np.float32) for _ in range(2))
+        found = registration._normal_equations(view, pose, front.means, seen, wanted)
+        expected = registration.reference_normal_equations(view, pose, front.means, seen, wanted)
+    for part, reference in zip(found, expected, strict=True):
+        assert reference.abs().max() > 0
+        # Each unknown has its own unit: compared as correlations are.
+        unit = expected[0].diagonal().sqrt()
+        unit = torch.outer(unit, unit) if part.dim() == 2 else unit * reference.abs().max() / unit.max()
+        assert ((part - reference).abs() / unit).max() < 2e-4
