@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import mediapipe as mp
 import numpy as np
+from mediapipe.python.solutions.face_detection import FaceDetection
 
 from tools.errors import LandmarkBackendError
 from tools.face_topology import IBUG_68, MEDIAPIPE_478, FaceTopology
@@ -114,13 +115,12 @@ class MediaPipeLandmarks:
         self._window: _Window | None = None
         self._frame_shape: tuple[int, ...] = ()
         self._has_seen_face = False
+        self._finder: FaceDetection | None = None  # made when a face is overlooked: most videos need none
         with silenced_stderr():
             self._mesh = mp.solutions.face_mesh.FaceMesh(
                 static_image_mode=still, max_num_faces=max_faces, refine_landmarks=True
             )
-            self._finder = mp.solutions.face_detection.FaceDetection(model_selection=1)
             self._mesh.process(BLANK)
-            self._finder.process(BLANK)
 
     def detect(self, frame: np.ndarray) -> list[np.ndarray]:
         """See `LandmarkDetector.detect`."""
@@ -134,7 +134,8 @@ class MediaPipeLandmarks:
     def close(self) -> None:
         """Frees the networks."""
         self._mesh.close()
-        self._finder.close()
+        if self._finder is not None:
+            self._finder.close()
 
     def __enter__(self) -> MediaPipeLandmarks:
         return self
@@ -179,10 +180,11 @@ class MediaPipeLandmarks:
 
     def _windows_around_faces(self, frame: np.ndarray) -> list[_Window]:
         height, width = frame.shape[:2]
+        finder = self._finder = self._finder or _face_finder()
         boxes: list[np.ndarray] = []  # centre x, centre y, size in px
         for tile in _square_tiles(height, width):
             side = tile.right - tile.left
-            for found in self._finder.process(tile.cut(frame)).detections or ():
+            for found in finder.process(tile.cut(frame)).detections or ():
                 box = found.location_data.relative_bounding_box
                 centre = (tile.left + (box.xmin + box.width / 2) * side, tile.top + (box.ymin + box.height / 2) * side)
                 boxes.append(np.array((*centre, max(box.width, box.height) * side)))
@@ -246,6 +248,14 @@ class FaceAlignmentLandmarks:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _face_finder() -> FaceDetection:
+    """MediaPipe's long-range face detector (BlazeFace, arXiv 1907.05047)."""
+    with silenced_stderr():
+        finder = FaceDetection(model_selection=1)
+        finder.process(BLANK)
+    return finder
 
 
 def _square_tiles(height: int, width: int) -> list[_Window]:
