@@ -23,7 +23,7 @@ from talkinghead.config import EvaluateConfig
 from talkinghead.devices import ready_device
 from talkinghead.errors import DamagedAvatarError, NothingHeldOutError
 from talkinghead.evaluation.available import Available, available
-from talkinghead.evaluation.drives import RETRIEVAL_REACH, SHUFFLE_FRAMES, TRUTH, cross_drives, own_drives
+from talkinghead.evaluation.drives import RETRIEVAL_REACH, TRUTH, cross_drives, own_drives, shuffle_frames
 from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame, Observer
 from talkinghead.evaluation.order import order_notes
@@ -38,6 +38,9 @@ from tools import lip_closures, metrics
 from tools.errors import OutputError, UserError
 from tools.tracked_clip import TOPOLOGIES, CropBox
 from tools.video import read_frames
+
+LEAST_FRAMES = 37
+"""Fewer say too little, and leave no room to shuffle."""
 
 
 def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, Evaluation]:
@@ -111,9 +114,9 @@ def held_out_frames(avatar: Avatar) -> np.ndarray:
     facts = avatar.manifest
     held_out = np.arange(facts.fitted_frames, facts.frame_count)
     held_out = held_out[avatar.tracks.found[held_out]]
-    if len(held_out) < SHUFFLE_FRAMES:
+    if len(held_out) < LEAST_FRAMES:
         raise NothingHeldOutError(
-            f"{avatar.path} keeps {len(held_out)} frames for measuring, expected {SHUFFLE_FRAMES} or more: "
+            f"{avatar.path} keeps {len(held_out)} frames for measuring, expected {LEAST_FRAMES} or more: "
             "fit it with --holdout 0.2, or give the video itself"
         )
     return held_out
@@ -214,7 +217,7 @@ def _protocol(avatar: Avatar, held_out: np.ndarray) -> dict[str, str | int | flo
         "silence": "digital silence of the same length",
         "mean_opening": "0: the real lips' 5th percentile, 1: their 95th",
         "closure": f"inner lips within {lip_closures.CLOSURE_GAP} inter-ocular distances of that 5th percentile",
-        "shuffled": f"codes of the audio row, {SHUFFLE_FRAMES} frames earlier, in a ring",
+        "shuffled": f"codes of the audio row, {shuffle_frames(len(held_out))} frames earlier, in a ring",
         "retrieval": "tracked codes of the fitted frame whose speech features are nearest, "
         f"{RETRIEVAL_REACH} frames to either side compared",
         "cross": "rows of other recordings, from their start: no truth to compare them with",

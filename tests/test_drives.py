@@ -14,7 +14,7 @@ from media_samples import write_sound
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 from talkinghead.avatar import load_avatar
 from talkinghead.demo_clip.truth import ASSETS
-from talkinghead.evaluation.drives import RETRIEVAL_REACH, cross_drives, nearest_sounding, own_drives
+from talkinghead.evaluation.drives import RETRIEVAL_REACH, cross_drives, nearest_sounding, own_drives, shuffle_frames
 from talkinghead.speak import lip_codes
 from tools.audio import SAMPLE_RATE, read_audio
 from tools.errors import UserError
@@ -50,6 +50,13 @@ def test_the_nearest_is_that_of_brute_force() -> None:
 
     nearest = [min(range(len(among)), key=lambda place: distance(among[place], frame)) for frame in wanted]
     assert nearest_sounding(speech_of(sounds), wanted, among).tolist() == nearest
+
+
+def test_shuffled_sound_is_never_near_its_own_place() -> None:
+    assert shuffle_frames(100) == shuffle_frames(74) == 37 and shuffle_frames(40) == 20
+    for count in range(37, 200):
+        shift = shuffle_frames(count)
+        assert min(shift, count - shift) == min(37, count // 2), "a shift of s in a ring is one of count - s back"
 
 
 def test_retrieved_lips_are_lips_of_the_fitted_part(fitted_demo: FittedDemo) -> None:

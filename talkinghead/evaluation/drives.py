@@ -20,7 +20,7 @@ from talkinghead.speak import lip_codes
 from tools.audio import SAMPLE_RATE, read_audio, read_audio_blocks
 
 SHUFFLE_FRAMES = 37
-"""The shuffled row hears the sound of this many frames earlier (the held-out part is a ring)."""
+"""The shuffled row hears the sound of this many frames earlier, or of half a shorter held-out part (it is a ring)."""
 RETRIEVAL_REACH = 5
 """Frames before and after one whose sound is compared with that of fitted frames, to retrieve the nearest."""
 TRUTH, TRACKED, AUDIO, SHUFFLED, SILENCE, MEAN_FACE, RETRIEVAL = (
@@ -46,12 +46,17 @@ def own_drives(avatar: Avatar, held_out: np.ndarray) -> list[Drive]:
     codes = {
         TRACKED: tracked,
         AUDIO: spoken,
-        SHUFFLED: np.roll(spoken, SHUFFLE_FRAMES, axis=0),
+        SHUFFLED: np.roll(spoken, shuffle_frames(len(held_out)), axis=0),
         SILENCE: avatar.lips.predict(silence),
         MEAN_FACE: np.zeros_like(tracked),
         RETRIEVAL: avatar.tracks.lower[fitted[nearest_sounding(speech, held_out, fitted)]],
     }
     return [Drive(name, lower, samples) for name, lower in codes.items()]
+
+
+def shuffle_frames(count: int) -> int:
+    """Frames by which the sound of a ring of `count` frames is shifted: no frame may be near its own sound again."""
+    return min(SHUFFLE_FRAMES, count // 2)
 
 
 def nearest_sounding(speech: SpeechFeatureTrack, wanted: np.ndarray, among: np.ndarray) -> np.ndarray:
