@@ -1,15 +1,13 @@
 """The `talkinghead` command. Only the commands, here and in the modules `..._command` and `..._commands`, print.
 
-Results go to standard output; progress bars, notes and errors to standard error. Exit codes: 0 done, 2 something that
-the user can mend (one line says what), 130 stopped with Ctrl-C. What loads slowly is imported by the command that needs
-it.
+Results go to standard output; progress bars, notes and errors to standard error. Exit codes: 0 done, 1 a job of `dub`
+failed, 2 something that the user can mend (one line says what), 130 stopped with Ctrl-C. What loads slowly is imported
+by the command that needs it.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,18 +28,19 @@ from talkinghead.arguments import (
 )
 from talkinghead.bench_command import Bench
 from talkinghead.compare_command import Compare
+from talkinghead.complaints import complaint
 from talkinghead.config import ALPHA, Device, EvaluateConfig, FitConfig, SpeakConfig
+from talkinghead.dub_command import Dub
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
-from talkinghead.freed_memory import keep_freed_memory
 from talkinghead.progress import Progress
+from talkinghead.start_up import start_up
 from talkinghead.study_command import Study
-from talkinghead.terminal import complain, print_table, show, write_text
+from talkinghead.terminal import ask, complain, print_table, show, write_text
 from tools.errors import UserError
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 ASSETS = Path(__file__).parent / "assets"
 DESCRIPTION = """From a person's video to a lip-synced video of that person. --version prints the version."""
-LIBRARY_LOG_LEVELS = {"GLOG_minloglevel": "3", "TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}
 
 
 @dataclass(frozen=True)
@@ -175,6 +174,7 @@ Command = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Features, tyro.conf.subcommand("features")]
     | Annotated[TrainEncoder, tyro.conf.subcommand("train-encoder")]
+    | Annotated[Dub, tyro.conf.subcommand("dub")]
     | Annotated[AblateEncoder, tyro.conf.subcommand("ablate-encoder")]
     | Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -195,53 +195,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"talkinghead {__version__}")
         return 0
     flags = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    _quieten_libraries()
-    keep_freed_memory()
+    start_up()
     try:
-        tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags).run()
+        command = tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags)
+        return command.run() or 0
     except KeyboardInterrupt:
         complain("stopped; nothing half-written is left, and a fit that is started again goes on")
         return EXIT_INTERRUPTED
-    except UserError as error:
-        complain(str(error))
-        return EXIT_USER
     except Exception as error:
-        message = _library_complaint(error)
+        message = complaint(error)
         if message is None:
             raise
         complain(message)
         return EXIT_USER
-    return 0
-
-
-def _library_complaint(error: Exception) -> str | None:
-    """What to say of an error of a package that knows nothing of `UserError`; None if no user can mend it."""
-    import torch
-
-    from encoders import errors
-    from render.rasterize import BackendUnavailableError
-
-    if isinstance(error, torch.OutOfMemoryError):  # of a GPU; only how much was wanted and is there is of use
-        facts = ". ".join(str(error).split(". ")[:3])
-        return f"{facts}: fit with a smaller --resolution, or work with --device cpu"
-    mendable = (
-        errors.CorpusError,
-        errors.EncoderWeightsError,
-        errors.FeatureUnavailableError,
-        errors.LipClipError,
-        errors.LipMotionFitError,
-        errors.SpeechInputError,
-        BackendUnavailableError,
-    )
-    return str(error) if isinstance(error, mendable) else None
-
-
-def _quieten_libraries() -> None:
-    """Keeps what other packages have to say about themselves off the user's terminal; set levels win."""
-    for name, level in LIBRARY_LOG_LEVELS.items():
-        os.environ.setdefault(name, level)
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
 
 
 def _fit(video: Path, output: Path, config: FitConfig, overwrite: bool) -> None:

@@ -27,6 +27,10 @@ LARGEST_GAZE = 90.0
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 64, 2048
 
 
+LONGEST_CONSENT = 500
+FIT_OPTIONS = ("preset", "resolution", "face", "landmarks", "speech", "consent")
+"""Of `DubOptions`: what an avatar follows from."""
+MOST_WORKERS = 1000
 @dataclass(frozen=True)
 class FitConfig:
     """How an avatar is learned."""
@@ -54,6 +58,9 @@ class FitConfig:
     """Begin anew: use neither the tracking nor the unfinished fit that an earlier run left beside the avatar."""
 
     def __post_init__(self) -> None:
+    consent: str = ""
+    """Who the person is and that they agreed, in a line: kept in the avatar, and carried into every video that it
+    speaks. Asked for at a terminal."""
         _require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
         _require("--resolution", self.resolution, SMALLEST_RESOLUTION, LARGEST_RESOLUTION)
         _require("--face", self.face, 1, None)
@@ -61,6 +68,8 @@ class FitConfig:
         _require_speech(self.speech)
 
 
+        if len(self.consent) > LONGEST_CONSENT or not self.consent.isprintable():
+            raise UserError(f"--consent takes one line of at most {LONGEST_CONSENT} characters")
 @dataclass(frozen=True)
 class SpeakConfig:
     """How the video is made, and what the person does besides speaking."""
@@ -157,6 +166,60 @@ class EvaluateConfig:
     """How an avatar is measured."""
 
     fit: FitConfig = field(default_factory=lambda: FitConfig(holdout=EVALUATION_HOLDOUT))
+@dataclass(frozen=True)
+class DubOptions(SpeakConfig):
+    """How a job is done. A job list may have a column for each of these but the device and what is about the mark."""
+
+    preset: Preset = "standard"
+    """How long a person is learned from a video. An avatar stays as it is: this and the next five are not for it."""
+    resolution: int = 512
+    """Side of the square around the face that is learned, px; a smaller face is not enlarged."""
+    face: int = 1
+    """Which face of a video speaks, when several are seen: 1 is the largest."""
+    landmarks: LandmarkBackend = "mediapipe"
+    """What finds the face: MediaPipe comes with the package, face-alignment fetches weights on first use."""
+    speech: str = DEFAULT_SPEECH
+    """What the lips are driven by, as `talkinghead fit` takes it."""
+    consent: str = ""
+    """Who the person is and that they agreed, in a line: kept in the avatar, and carried into the video."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.fit
+
+    @property
+    def fit(self) -> FitConfig:
+        """How a person is learned. The seed is always the same, so that all jobs of a person share the avatar.
+
+        Raises:
+            UserError: see `FitConfig`.
+        """
+        return FitConfig(**{name: getattr(self, name) for name in FIT_OPTIONS}, device=self.device)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read besides video and audio."""
+        trained = (Path(self.speech),) if self.speech.endswith(TRAINED_SPEECH_SUFFIX) else ()
+        return (*super().files, *trained)
+
+
+@dataclass(frozen=True)
+class DubConfig:
+    """Where jobs are done."""
+
+    workers: int | None = None
+    """Jobs that are done at a time: by default one on this machine, or one on each node of a Ray cluster."""
+    ray: str | None = None
+    """Do them on a Ray cluster: its address, or auto on one of its nodes (pip install 'talkinghead[ray]'). All nodes
+    must see the same folders under the same names."""
+    avatars: Path | None = None
+    """Folder of the avatars that are fitted to videos, once each, and found again: by default `avatars` in --out."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            _require("--workers", self.workers, 1, MOST_WORKERS)
+
+
     """How a video is fitted first; an avatar is measured as it is."""
     lip_reader: str | None = None
     """A lip-reading program of yours, to say how many words can be read from each row's lips: a command in quotes, with

@@ -63,6 +63,27 @@ class GazeError(UserError):
     """A gaze that an avatar cannot be given."""
 
 
+class CertificateError(UserError):
+    """A certificate or its key is missing, damaged, expired, of another kind, or does not belong to the other."""
+
+
+class MarkError(UserError):
+    """A video cannot be marked as made by AI, so it is not written."""
+
+
+class ClusterError(UserError):
+    """A Ray cluster that cannot be used, or the package for it is missing."""
+
+
+class JobListError(UserError):
+    """A job list in which something is wrong; nothing was done."""
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(" ".join(problem.split()) for problem in problems)
+        """One line for each problem."""
+
+
 class NoFeatureError(UserError):
     """None of the speech features that were to be compared can be used."""
 

@@ -41,6 +41,43 @@ def show(job: Generator[Progress, None, Result]) -> Result:
             job.close()
 
 
+class JobBars:
+    """A bar for all jobs and one for each that runs; a line for each that ends stays above them."""
+
+    def __init__(self, jobs: int, done: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        self._bars = Bars(*columns, console=Console(stderr=True, soft_wrap=True))
+        self._all = self._bars.add_task("jobs", total=jobs, completed=done)
+        self._running: dict[int, TaskID] = {}
+
+    def __enter__(self) -> JobBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for bar in self._running.values():
+            self._bars.remove_task(bar)
+        self._bars.stop()
+
+    def show(self, job: int, name: str, event: Progress) -> None:
+        """How far a job is."""
+        if job not in self._running:
+            self._running[job] = self._bars.add_task(name)
+        described = " ".join(f"{name}: {event.stage}".split())
+        self._bars.update(self._running[job], description=described, total=event.total, completed=event.done)
+
+    def end(self, job: int, line: str) -> None:
+        """A job has ended; says how."""
+        if job in self._running:
+            self._bars.remove_task(self._running.pop(job))
+        self._bars.console.print(" ".join(line.split()), markup=False, highlight=False)
+        self._bars.advance(self._all)
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as their longest entry, but the last."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -53,6 +90,14 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.unfinished")
     temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def ask(question: str) -> str | None:
+    """A line from the user, spaces at its ends taken off; None if there is nobody to ask."""
+    if not (sys.stdin and sys.stdin.isatty()):
+        return None
+    print(question, end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
 
 
 def complain(message: str) -> None:

@@ -41,7 +41,7 @@ from tools.audio import frame_count, probe_audio
 from tools.video import probe
 
 COMMANDS = (
-    *("fit", "speak", "evaluate", "compare", "features", "train-encoder", "ablate-encoder"),
+    *("fit", "speak", "dub", "evaluate", "compare", "features", "train-encoder", "ablate-encoder"),
     *("study", "demo", "info", "doctor", "bench"),
 )
 HEAVY = {"torch", "numpy", "mediapipe", "cv2", "numba", "scipy", "av", "rich"}

@@ -1,0 +1,110 @@
+"""The command that does many jobs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from talkinghead.config import DubConfig, DubOptions
+from talkinghead.terminal import JobBars, complain, print_table, show
+from tools.errors import UserError
+
+if TYPE_CHECKING:
+    from talkinghead.dubbing.scheduling import Workers
+    from talkinghead.dubbing.task import Outcome, Task
+
+EXIT_FAILED = 1
+AVATARS = "avatars"
+
+
+@dataclass(frozen=True)
+class Dub:
+    """Make many videos: each row of a job list names a video or an avatar, and what the person shall say.
+
+    Everything that is wrong with any row is said before the work. Run it again after it was stopped, or with more rows:
+    what is finished is not done again. The options below hold for rows that say nothing else.
+    """
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="JOB_LIST")]
+    """CSV, JSON Lines or YAML file with the columns video or avatar, audio, output and any of the options below."""
+    output: Annotated[Path, tyro.conf.arg(name="out", aliases=("-o",), metavar="PATH")]
+    """Folder for the videos and report.jsonl."""
+    overwrite: bool = False
+    """Replace videos in the folder that were not made by jobs."""
+    dub: DubConfig = field(default_factory=DubConfig)
+    options: DubOptions = field(default_factory=DubOptions)
+
+    def run(self) -> int:
+        """Returns the exit code: whether a job failed."""
+        from talkinghead.dubbing.job_list import is_job_list
+
+        if not is_job_list(self.source):
+            raise UserError(f"{self.source} is no job list: give a file that ends in .csv, .jsonl or .yaml")
+        return self._do_jobs()
+
+    def _do_jobs(self) -> int:
+        from talkinghead.dubbing.cell_values import with_absolute_files
+        from talkinghead.dubbing.job_checks import JobFolder, check_jobs
+        from talkinghead.dubbing.ledger import Ledger
+        from talkinghead.dubbing.run import open_tasks
+        from talkinghead.dubbing.summary import summary_table, total, write_report
+        from talkinghead.errors import JobListError
+
+        path = self.output.absolute()
+        avatars = (self.dub.avatars or path / AVATARS).absolute()
+        folder = JobFolder(path, avatars, with_absolute_files(self.options, Path()), self.overwrite)
+        workers = self._workers()
+        try:
+            jobs = show(check_jobs(self.source, folder))
+        except JobListError as error:
+            for problem in error.problems:
+                complain(problem)
+            raise
+        path.mkdir(exist_ok=True)
+        tasks, outcomes = show(open_tasks(jobs, folder))
+        try:
+            _follow(tasks, workers, outcomes, len(jobs))
+        finally:
+            Ledger(path).sweep()
+            report = write_report(path, jobs, outcomes)
+        print_table(summary_table(path, jobs, outcomes))
+        print(f"{total(jobs, outcomes)}; see {report}")
+        return EXIT_FAILED if any(outcome.status == "failed" for outcome in outcomes.values()) else 0
+
+    def _workers(self) -> Workers:
+        """
+        Raises:
+            UserError: what does the jobs cannot be had.
+        """
+        if self.dub.ray is not None:
+            from talkinghead.dubbing.ray_workers import RayWorkers
+
+            return RayWorkers(self.dub.ray, self.dub.workers)
+        from talkinghead.devices import device_for
+        from talkinghead.dubbing.workers import ProcessWorkers
+
+        device_for(self.options.device)
+        return ProcessWorkers(self.dub.workers or 1)
+
+
+def _follow(tasks: list[Task], workers: Workers, outcomes: dict[int, Outcome], jobs: int) -> None:
+    """Does the tasks behind a bar for each that runs, and adds their outcomes."""
+    from talkinghead.dubbing.scheduling import Step, run_tasks
+
+    events = run_tasks(tasks, workers)
+    with closing(events), JobBars(jobs, len(outcomes)) as bars:
+        for event in events:
+            row, name = event.task.job.row, event.task.job.output.name
+            if isinstance(event, Step):
+                bars.show(row, f"row {row} {name}", event.progress)
+                continue
+            outcomes[row] = outcome = event.outcome
+            told = f"{outcome.seconds:.0f} s" if outcome.result else outcome.error
+            bars.end(row, f"row {row}: {name} {outcome.status}: {told}")
+            if outcome.traceback:
+                print(outcome.traceback, file=sys.stderr)

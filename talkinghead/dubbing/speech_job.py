@@ -1,0 +1,72 @@
+"""A person says a whole recording: what `fit` and `speak` do, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
+
+from encoders.errors import EncoderWeightsError
+from talkinghead.avatar import check_folder, load_avatar, speech_feature_of
+from talkinghead.dubbing.avatar_store import AvatarStore
+from talkinghead.dubbing.job import Job, JobResult
+from talkinghead.progress import Progress
+from talkinghead.speak import speak
+from talkinghead.speech_choice import fetch_weights
+from tools.audio import frame_count, read_audio_blocks
+from tools.errors import NoAudioError, UserError
+from tools.preflight import check_length
+from tools.video import probe
+
+SOUND_LOOKED_AT_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechJob(Job):
+    """`video` says `audio`, for as long as that lasts."""
+
+    audio: Path
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("audio",)
+
+    def problems(self) -> Iterator[str]:
+        fps = None
+        try:
+            fps = self._check_avatar() if self.video.is_dir() else self._check_video()
+        except (UserError, EncoderWeightsError) as error:
+            yield str(error)
+        try:
+            first = next(read_audio_blocks(self.audio, SOUND_LOOKED_AT_S))
+            if fps and not frame_count(first.duration_s, fps):
+                yield f"{self.audio} lasts less than half a frame: give longer speech"
+        except UserError as error:
+            yield str(error)
+
+    def _check_avatar(self) -> Fraction:
+        avatar = load_avatar(self.video)
+        avatar.source_video()
+        return avatar.manifest.fps
+
+    def _check_video(self) -> Fraction:
+        info = probe(self.video)
+        if not info.has_audio:
+            raise NoAudioError(f"{self.video} has no sound: the avatar learns its lips from the person's own speech")
+        check_length(info)
+        return info.fps
+
+    def locks(self, avatars: AvatarStore) -> tuple[Path, ...]:
+        if self.video.is_dir() or avatars.place(self.video, self.options.fit).exists():
+            return ()
+        return (avatars.lock_path(self.video, self.options.fit),)
+
+    def run(self, output: Path, avatars: AvatarStore) -> Generator[Progress, None, JobResult]:
+        folder, findings = self.video, ()
+        if not self.video.is_dir():
+            folder = yield from avatars.avatar_for(self.video, self.options.fit)
+            findings = check_folder(folder).findings
+        yield from fetch_weights(speech_feature_of(folder))
+        avatar = load_avatar(folder)
+        notes = yield from speak(avatar, self.audio, output, self.options)
+        return JobResult(probe(output).frame_count, (*findings, *notes), folder)
