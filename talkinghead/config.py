@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ SOURCE, PLATE, ALPHA, CAMERA = "source", "plate", "alpha", "camera"
 """Words for backgrounds, poses, blinks, gazes and expressions."""
 MOST_MOUTH_GAIN = 2.0
 LARGEST_GAZE = 90.0
+LARGEST_OFFSET_S = 86_400
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 64, 2048
 
 
@@ -91,6 +93,9 @@ class SpeakConfig:
     """Brows and lids: source, replayed from the footage; or still, at rest. Blinks and gaze are apart from it."""
     mouth_gain: float = 1.0
     """How wide the mouth moves: 0 (it stays closed) to 2."""
+    audio_offset: float = 0.0
+    """Seconds by which the sound comes later than the picture's start, with silence and closed lips before it; or
+    --audio-offset=-1.5, which leaves out its first seconds."""
     seed: int = 0
     """Natural blinks and idle motion follow from it: the same seed moves alike."""
     device: Device = "auto"
@@ -107,6 +112,7 @@ class SpeakConfig:
     def __post_init__(self) -> None:
         _require("--crf", self.crf, 0, 51)
         _require("--mouth-gain", self.mouth_gain, 0, MOST_MOUTH_GAIN)
+        _require("--audio-offset", self.audio_offset, -LARGEST_OFFSET_S, LARGEST_OFFSET_S)
         _require("--seed", self.seed, 0, None)
         if self.is_in_place and self.pose != SOURCE:
             raise UserError(
@@ -125,6 +131,11 @@ class SpeakConfig:
     def changes_upper_face(self) -> bool:
         """Whether eyes and brows are not as in the footage."""
         return (self.blink, self.gaze, self.expression) != (SOURCE, SOURCE, SOURCE)
+
+    @property
+    def exact_audio_offset(self) -> Fraction:
+        """The offset as it was typed, seconds: 0.1 is a tenth."""
+        return Fraction(str(self.audio_offset))
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ def speak(
 ) -> Generator[Progress, None, tuple[str, ...]]:
     """Writes a video in which the person says `audio`; a file of that name is replaced when the new one is complete.
 
-    The video has round(duration * fps) frames at the source's rate; frame t is driven by the sound at (t + 0.5) / fps.
+    The video has round((duration + offset) * fps) frames at the source's rate (offset: see `SpeakConfig.audio_offset`);
+    frame t is driven by what is heard at (t + 0.5) / fps.
     The audio itself is muxed in as it is (see `tools.video.VideoWriter`; PNG files have none). In place it has the
     source's size, poses come from the fitted frames, to and fro, and a source frame without a face is shown as it is.
     In free mode it is the square that was learned, at its size in the source but with an even side. When the iterator
@@ -53,7 +55,7 @@ def speak(
         Notes for the user, such as that the footage lacks something that was asked for.
 
     Raises:
-        AudioTooShortError: the audio lasts less than half a frame.
+        AudioTooShortError: the audio, or what the offset leaves of it, lasts less than half a frame.
         UserError: other subclasses, about the audio, the avatar's footage, the background, the poses, the device
             and the output (see `tools.errors` and `talkinghead.errors`).
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
@@ -61,19 +63,15 @@ def speak(
     config = config or SpeakConfig()
     check_video_name(output, config.background == ALPHA)
     fps = avatar.manifest.fps
-    sound = probe_audio(audio)
-    frames = frame_count(sound.duration_s, fps)
-    if not frames:
-        raise AudioTooShortError(
-            f"{audio} lasts {float(sound.duration_s):.3f} s, less than half a frame: give longer speech"
-        )
+    offset = config.exact_audio_offset
+    frames = _frame_count(audio, offset, fps)
     yield from ready_device(config.device)
     source = avatar.source_video()
     output_file = _writer(avatar, source, audio, output, config)
     actor = Actor(avatar, config, frames)
     show = _in_place if config.is_in_place else _free
     pictures = footage(avatar, source, frames) if config.is_in_place else itertools.repeat(None, frames)
-    lowers = lip_codes(avatar, audio, frames, config.mouth_gain)
+    lowers = lip_codes(avatar, audio, frames, config.mouth_gain, offset)
     driven = itertools.starmap(_driven_frame, zip(actor.performances(), lowers, pictures, strict=True))
     shown = show(avatar, driven, config)
     with output_file as writer:
@@ -84,6 +82,22 @@ def speak(
     return actor.notes
 
 
+def _frame_count(audio: Path, offset: Fraction, fps: Fraction) -> int:
+    """
+    Raises:
+        AudioTooShortError: there is not half a frame to show.
+    """
+    sound_s = probe_audio(audio).duration_s
+    duration_s = max(sound_s + offset, Fraction(0))
+    frames = frame_count(duration_s, fps)
+    if not frames:
+        left = f", of which --audio-offset leaves {float(duration_s):.3f} s" if offset else ""
+        raise AudioTooShortError(
+            f"{audio} lasts {float(sound_s):.3f} s{left}, less than half a frame: give longer speech"
+        )
+    return frames
+
+
 def _writer(
     avatar: Avatar, source: VideoInfo, audio: Path, output: Path, config: SpeakConfig
 ) -> VideoWriter | PngSequenceWriter:
@@ -91,7 +105,8 @@ def _writer(
         return PngSequenceWriter(output)
     side = free_side(avatar)
     width, height = (source.width, source.height) if config.is_in_place else (side, side)
-    settings = EncodeSettings(config.codec, config.crf, config.effort, source.output_matrix)
+    matrix, offset = source.output_matrix, config.exact_audio_offset
+    settings = EncodeSettings(config.codec, config.crf, config.effort, matrix, offset)
     return VideoWriter(output, width, height, avatar.manifest.fps, audio, settings)
 
 
@@ -129,9 +144,14 @@ def footage(avatar: Avatar, source: VideoInfo, frames: int) -> Iterator[np.ndarr
     return prefetched(frames_in_order(source, map(timeline.__getitem__, range(frames))), WAITING_FRAMES)
 
 
-def lip_codes(avatar: Avatar, audio: Path, frames: int, gain: float = 1.0) -> Iterator[np.ndarray]:
-    """The lower face's code [Kl] of every frame: what is heard, its distance from the closed mouth times `gain`."""
-    samples = (block.samples for block in read_audio_blocks(audio, AUDIO_BLOCK_S))
+def lip_codes(
+    avatar: Avatar, audio: Path, frames: int, gain: float = 1.0, offset: Fraction = Fraction(0)
+) -> Iterator[np.ndarray]:
+    """The lower face's code [Kl] of every frame: what is heard, its distance from the closed mouth times `gain`.
+
+    offset: seconds by which the audio is heard later, see `SpeakConfig.audio_offset`.
+    """
+    samples = (block.samples for block in read_audio_blocks(audio, AUDIO_BLOCK_S, offset))
     fps = avatar.manifest.fps
     blocks = avatar.lips.predict_blocks(feature_blocks(samples, avatar.encoder, avatar.embedding, fps, frames))
     for block in prefetched(blocks, WAITING_CODE_BLOCKS):

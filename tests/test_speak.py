@@ -236,10 +236,36 @@ def test_closing_early_leaves_nothing(
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize(("offset", "frames"), [(0.5, 60), (-0.5, 36), (0.1, 50)])
+def test_an_offset_moves_sound_and_lips_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: float, frames: int
+) -> None:
+    """Of 2 s of sound at 24000/1001 frames/s the second is loud."""
+    fps, rate, loud_s = Fraction(24_000, 1001), 44_100, 1 + offset
+    avatar = replace(save_tiny_avatar(tmp_path, TinyClip(fps=fps)), lips=EnergyLips())
+    opened: list[bool] = []
+
+    def watched(self: AvatarRenderer, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        opened.extend(bool(frame.lower[0]) for frame in frames)
+        return [frame.picture for frame in frames]
+
+    monkeypatch.setattr(AvatarRenderer, "in_place", watched)
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * rate).astype(np.float32)
+    samples[:rate] = 0
+    audio, output = write_sound(tmp_path / "audio.wav", samples, rate), tmp_path / "out.mp4"
+    list(speak(avatar, audio, output, SpeakConfig(audio_offset=offset)))
+    assert len(opened) == probe(output).frame_count == frames == round((2 + Fraction(str(offset))) * fps)
+    assert abs(opened.index(True) + 0.5 - loud_s * fps) <= 1.5 and all(opened[opened.index(True) + 2 :])
+    heard = np.abs(read_audio(output).samples) > 0.1
+    assert np.argmax(heard) / 16_000 == pytest.approx(loud_s, abs=0.002)
+
+
 def test_audio_of_less_than_half_a_frame_is_refused(avatar: Avatar, tmp_path: Path) -> None:
     audio = write_sound(tmp_path / "audio.wav", np.zeros(300, np.float32), 16_000)
     with pytest.raises(AudioTooShortError, match=r"lasts 0\.019 s"):
         speak_to_end(avatar, audio, tmp_path / "out.mp4")
+    with pytest.raises(AudioTooShortError, match=r"lasts 0\.019 s, of which --audio-offset leaves 0\.009 s"):
+        list(speak(avatar, audio, tmp_path / "out.mp4", SpeakConfig(audio_offset=-0.01)))
     assert leftovers(tmp_path) == []
 
 
