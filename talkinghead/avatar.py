@@ -10,6 +10,7 @@ tracks.safetensors          pose, expression and landmarks of every source frame
 background.png              the crop without the person
 source.mp4                  the footage, stream-copied
 report.html, training.json  for looking at: what `speak` does without
+log.jsonl                   what the avatar spoke, see `talkinghead.avatar_log`
 """
 
 from __future__ import annotations
@@ -105,12 +106,13 @@ def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: S
         extras: more files to copy in, such as the report.
 
     Returns:
-        The avatar with its path.
+        The avatar with its path, in the format of this release.
 
     Raises:
         OutputError: see `talkinghead.outputs`; the disk is full; the footage cannot be copied.
     """
     check_new_avatar(destination, overwrite=True)
+    manifest = replace(avatar.manifest, format_version=FORMAT_VERSION)  # it may have been read from an older one
     with replaced_folder(destination) as folder:
         write_gaussians(avatar.model, folder / GAUSSIANS)
         write_tensors(folder / MOTION, _motion_state(avatar.model))
@@ -127,8 +129,8 @@ def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: S
         for extra in extras:
             shutil.copyfile(extra, folder / extra.name)
         records = {name: FileRecord.of(folder / name) for name in _files_of(avatar.manifest)}
-        write_manifest(avatar.manifest, records, folder)
-    return replace(avatar, path=destination)
+        write_manifest(manifest, records, folder)
+    return replace(avatar, manifest=manifest, path=destination)
 
 
 def load_avatar(path: Path | str) -> Avatar:

@@ -40,6 +40,9 @@ from tools.errors import UserError
 
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 ASSETS = Path(__file__).parent / "assets"
+CONSENT_QUESTION = "Who is this, and did they agree? (one line, Enter to leave empty)"
+NO_CONSENT_NOTE = "the avatar holds no statement that the person agreed; --consent records one"
+DEMO_CONSENT = "A public domain portrait of Grace Hopper (United States Navy) and synthetic speech, as an example"
 DESCRIPTION = """From a person's video to a lip-synced video of that person. --version prints the version."""
 
 
@@ -132,7 +135,8 @@ class Demo:
             raise UserError(f"cannot write into {self.output}: it is a file; give a folder with -o")
         device_for(self.device)  # complains before there is a folder
         self.output.mkdir(exist_ok=True)
-        _fit(ASSETS / "demo_clip.mp4", avatar, FitConfig(preset="fast", device=self.device), overwrite=True)
+        config = FitConfig(preset="fast", device=self.device, consent=DEMO_CONSENT)
+        _fit(ASSETS / "demo_clip.mp4", avatar, config, overwrite=True)
         _speak(avatar, ASSETS / "demo_speech.wav", video, SpeakConfig(device=self.device), overwrite=True)
         print(video)
 
@@ -170,11 +174,11 @@ class Doctor:
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Speak, tyro.conf.subcommand("speak")]
+    | Annotated[Dub, tyro.conf.subcommand("dub")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Features, tyro.conf.subcommand("features")]
     | Annotated[TrainEncoder, tyro.conf.subcommand("train-encoder")]
-    | Annotated[Dub, tyro.conf.subcommand("dub")]
     | Annotated[AblateEncoder, tyro.conf.subcommand("ablate-encoder")]
     | Annotated[Study, tyro.conf.subcommand("study")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
@@ -218,12 +222,15 @@ def _fit(video: Path, output: Path, config: FitConfig, overwrite: bool) -> None:
 
     with open_media(video):  # says what is wrong with the path before anything slow is loaded
         pass
+    if not config.consent:
+        config = replace(config, consent=ask(CONSENT_QUESTION) or "")
     from talkinghead.avatar import check_folder
     from talkinghead.fit import fit
 
     show(fit(video, output, config))
-    for finding in check_folder(output).findings:
-        print(f"note: {finding}", file=sys.stderr)
+    unstated = () if config.consent else (NO_CONSENT_NOTE,)
+    for note in (*check_folder(output).findings, *unstated):
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _speak(avatar: Path, audio: Path, output: Path, config: SpeakConfig, overwrite: bool) -> None:
@@ -231,6 +238,10 @@ def _speak(avatar: Path, audio: Path, output: Path, config: SpeakConfig, overwri
 
     check_new_video(output, overwrite, [avatar, audio, *config.files], has_alpha=config.background == ALPHA)
     check_sound(audio)
+    if config.mark:
+        from talkinghead.certificates import credentials
+
+        credentials(config.certificate, config.key)  # complains before anything slow is loaded
     from talkinghead.avatar import load_avatar, speech_feature_of
     from talkinghead.speak import speak
     from talkinghead.speech_choice import fetch_weights

@@ -27,12 +27,12 @@ MOST_MOUTH_GAIN = 2.0
 LARGEST_GAZE = 90.0
 LARGEST_OFFSET_S = 86_400
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 64, 2048
-
-
 LONGEST_CONSENT = 500
 FIT_OPTIONS = ("preset", "resolution", "face", "landmarks", "speech", "consent")
 """Of `DubOptions`: what an avatar follows from."""
 MOST_WORKERS = 1000
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """How an avatar is learned."""
@@ -58,20 +58,20 @@ class FitConfig:
     processor; cuda, only the GPU; cpu, only the processor."""
     restart: bool = False
     """Begin anew: use neither the tracking nor the unfinished fit that an earlier run left beside the avatar."""
-
-    def __post_init__(self) -> None:
     consent: str = ""
     """Who the person is and that they agreed, in a line: kept in the avatar, and carried into every video that it
     speaks. Asked for at a terminal."""
+
+    def __post_init__(self) -> None:
         _require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
         _require("--resolution", self.resolution, SMALLEST_RESOLUTION, LARGEST_RESOLUTION)
         _require("--face", self.face, 1, None)
         _require("--seed", self.seed, 0, None)
         _require_speech(self.speech)
-
-
         if len(self.consent) > LONGEST_CONSENT or not self.consent.isprintable():
             raise UserError(f"--consent takes one line of at most {LONGEST_CONSENT} characters")
+
+
 @dataclass(frozen=True)
 class SpeakConfig:
     """How the video is made, and what the person does besides speaking."""
@@ -108,6 +108,14 @@ class SpeakConfig:
     for ProRes and PNG, which hardly lose anything."""
     effort: Literal["ultrafast", "veryfast", "fast", "medium", "slow"] = "veryfast"
     """Encoding effort of MP4 and WebM: slower makes smaller files of the same quality."""
+    certificate: Path | None = None
+    """PEM file with the certificate that signs the video's mark of being made by AI, followed by its issuers'. By
+    default $TALKINGHEAD_CERTIFICATE, else a test certificate of this machine, whose signer others do not know."""
+    key: Path | None = None
+    """PEM file with the certificate's private key; by default $TALKINGHEAD_KEY."""
+    mark: bool = True
+    """Leave out the mark of being made by AI, which the video bears otherwise, signed and in its metadata. That it was
+    left out is written into the avatar's log."""
 
     def __post_init__(self) -> None:
         _require("--crf", self.crf, 0, 51)
@@ -140,7 +148,8 @@ class SpeakConfig:
     @property
     def files(self) -> tuple[Path, ...]:
         """What is read besides avatar and audio."""
-        return tuple(path for path in map(Path, (self.background, self.pose)) if path.is_file())
+        signing = filter(None, (self.certificate, self.key))
+        return tuple(path for path in (Path(self.background), Path(self.pose), *signing) if path.is_file())
 
     @property
     def gaze_degrees(self) -> tuple[float, float]:
@@ -158,25 +167,6 @@ class SpeakConfig:
         return yaw, pitch
 
 
-@dataclass(frozen=True)
-class FeaturesConfig:
-    """Which speech features are written, and for whom."""
-
-    speech: str = DEFAULT_SPEECH
-    """default, logmel, mfcc, hubert, hubert-large, wav2vec2, whisper, deepspeech, or a FILE.safetensors of `talkinghead
-    train-encoder`; se4lip and pase are such files, looked for in the cache folder."""
-    layout: FeatureLayout = "talkinggaussian"
-    """Project that reads the file."""
-
-    def __post_init__(self) -> None:
-        _require_speech(self.speech)
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """How an avatar is measured."""
-
-    fit: FitConfig = field(default_factory=lambda: FitConfig(holdout=EVALUATION_HOLDOUT))
 @dataclass(frozen=True)
 class DubOptions(SpeakConfig):
     """How a job is done. A job list may have a column for each of these but the device and what is about the mark."""
@@ -231,6 +221,25 @@ class DubConfig:
             _require("--workers", self.workers, 1, MOST_WORKERS)
 
 
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Which speech features are written, and for whom."""
+
+    speech: str = DEFAULT_SPEECH
+    """default, logmel, mfcc, hubert, hubert-large, wav2vec2, whisper, deepspeech, or a FILE.safetensors of `talkinghead
+    train-encoder`; se4lip and pase are such files, looked for in the cache folder."""
+    layout: FeatureLayout = "talkinggaussian"
+    """Project that reads the file."""
+
+    def __post_init__(self) -> None:
+        _require_speech(self.speech)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How an avatar is measured."""
+
+    fit: FitConfig = field(default_factory=lambda: FitConfig(holdout=EVALUATION_HOLDOUT))
     """How a video is fitted first; an avatar is measured as it is."""
     lip_reader: str | None = None
     """A lip-reading program of yours, to say how many words can be read from each row's lips: a command in quotes, with

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import shutil
 import subprocess
@@ -19,8 +20,15 @@ from safetensors import SafetensorError
 from encoders.acoustic.catalogue import ACOUSTIC_FEATURES
 from encoders.bundle import DEFAULT_BUNDLE
 from render.rasterize import available_backends
+from talkinghead.certificates import (
+    CERTIFICATE_VARIABLE,
+    KEY_VARIABLE,
+    OWN_CERTIFICATE,
+    credentials,
+    local_certificate_path,
+)
 from talkinghead.devices import device_for
-from talkinghead.errors import DeviceUnavailableError
+from talkinghead.errors import CertificateError, DeviceUnavailableError
 from talkinghead.machine import memory_gib, usable_cores
 from tools.errors import FfmpegMissingError
 from tools.ffmpeg_process import ffmpeg_executable
@@ -73,6 +81,7 @@ def diagnose() -> tuple[Finding, ...]:
         _speech_encoder(),
         *_speech_features(),
         _face_alignment_weights(),
+        _signing(),
     )
 
 
@@ -210,6 +219,19 @@ def _speech_features() -> Iterator[Finding]:
         else:
             place = "" if weights is None else f", {weights.path}"
             yield Finding(name, True, f"{feature.source}{place}", optional=True)
+
+
+def _signing() -> Finding:
+    """The certificate that marks videos as made by AI; makes none."""
+    name = "certificate"
+    given = [variable for variable in (CERTIFICATE_VARIABLE, KEY_VARIABLE) if os.environ.get(variable)]
+    try:
+        if not given and not local_certificate_path().exists():
+            return Finding(name, True, f"a test certificate is made when 'speak' is first used; {OWN_CERTIFICATE}")
+        signer = credentials()
+    except CertificateError as error:
+        return Finding(name, False, str(error), f"set {CERTIFICATE_VARIABLE} and {KEY_VARIABLE} anew, or neither")
+    return Finding(name, True, signer.subject if given else f"{signer.subject}; {OWN_CERTIFICATE}")
 
 
 def _face_alignment_weights() -> Finding:

@@ -182,10 +182,9 @@ def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig, dev
 
 
 def _fit_key(source_sha256: str, config: FitConfig) -> str:
-    """What a state must share with a fit that goes on from it; how it was started (anew or not) is none of it."""
-    return json.dumps(
-        [source_sha256, __version__, asdict(replace(config, restart=False)), asdict(RECIPES[config.preset])]
-    )
+    """What a state must share with a fit that goes on from it: not how that was started, nor what is merely noted."""
+    shared = asdict(replace(config, restart=False, consent=""))
+    return json.dumps([source_sha256, __version__, shared, asdict(RECIPES[config.preset])])
 
 
 def _run_fit(fitter: HeadFitter, checkpoint: Path, key: str) -> Generator[Progress, None, TrainingHistory]:
@@ -271,4 +270,5 @@ def _manifest(
         field=recipe.motion,
         findings=(*clip.findings, *delay_findings(delay_frames, info.fps)),
         sound_delay_frames=delay_frames,
+        consent=config.consent,
     )

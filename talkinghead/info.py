@@ -8,6 +8,7 @@ from pathlib import Path
 
 from talkinghead.avatar import check_folder
 from talkinghead.manifest import AvatarManifest
+from talkinghead.read_provenance import NO_CONSENT, provenance_facts
 from tools.video import VideoInfo, probe
 
 
@@ -27,7 +28,7 @@ def describe(path: Path) -> tuple[Fact, ...]:
     """
     if path.is_dir():
         return _avatar_facts(path, check_folder(path))
-    return _video_facts(probe(path))
+    return (*_video_facts(probe(path)), *(Fact(*fact) for fact in provenance_facts(path)))
 
 
 def _avatar_facts(folder: Path, manifest: AvatarManifest) -> tuple[Fact, ...]:
@@ -38,6 +39,7 @@ def _avatar_facts(folder: Path, manifest: AvatarManifest) -> tuple[Fact, ...]:
         Fact("avatar", f"{folder}, {size / 2**20:.1f} MiB, format {manifest.format_version}"),
         Fact("made", f"{manifest.created} by talkinghead {manifest.talkinghead_version}"),
         Fact("source", f"{manifest.source_name} (SHA-256 {manifest.source_sha256[:12]})"),
+        Fact("consent", manifest.consent or NO_CONSENT),
         Fact("picture", _picture(manifest.width, manifest.height, manifest.fps)),
         Fact("length", _length(manifest.frame_count, manifest.fps)),
         Fact("held out", f"the last {held_out} frames" if held_out else "nothing"),

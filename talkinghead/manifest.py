@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from render.motion import MotionFieldConfig
+from talkinghead.config import LONGEST_CONSENT
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError, OlderAvatarError
 from talkinghead.file_record import FileRecord
 from talkinghead.outputs import MANIFEST_NAME
 from tools.tracked_clip import TOPOLOGIES, CropBox
 
-FORMAT_VERSION = 3
+FORMAT_VERSION, OLDEST_FORMAT = 4, 3
+"""Written, and the oldest that is read: format 3 has no statement of consent."""
+READABLE = f"{OLDEST_FORMAT} and {FORMAT_VERSION}"
 MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 65_536, 4_096
 """Far above anything useful: what is larger is no avatar, and must not be allocated."""
 
@@ -55,6 +58,7 @@ class AvatarManifest:
     sound_delay_frames: float = 0.0  # by which the clip's own sound comes too early for its lips
     speech_feature: str = "default"  # whose embedding drives the lips; the default is that of speech_encoder
     speech_weights_sha256: str = ""  # of the weights that the feature reads from outside the avatar
+    consent: str = ""  # who the person is and that they agreed; empty: nothing was stated
 
     def __post_init__(self) -> None:
         largest_crop = min(self.width, self.height)
@@ -79,6 +83,8 @@ class AvatarManifest:
         for name, (value, least, most) in limits.items():
             if not least <= value <= most:  # also refuses NaN
                 raise ValueError(f"expected {name} from {least} to {most}, got {value}")
+        if len(self.consent) > LONGEST_CONSENT or not self.consent.isprintable():
+            raise ValueError(f"expected a statement of consent of one line, at most {LONGEST_CONSENT} characters")
         if self.topology not in TOPOLOGIES:
             raise ValueError(f"expected a topology of {', '.join(TOPOLOGIES)}, got {self.topology!r}")
 
@@ -103,18 +109,21 @@ def read_manifest(path: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
         version = content["format_version"]
         if type(version) is int and version > FORMAT_VERSION:
             raise NewerAvatarError(
-                f"{path.parent} has avatar format {version}, and this talkinghead reads {FORMAT_VERSION}: "
+                f"{path.parent} has avatar format {version}, and this talkinghead reads {READABLE}: "
                 "update it (pip install --upgrade talkinghead)"
             )
-        if type(version) is int and version < FORMAT_VERSION:
+        if type(version) is int and version < OLDEST_FORMAT:
             raise OlderAvatarError(
-                f"{path.parent} has avatar format {version}, and this talkinghead reads {FORMAT_VERSION}: "
+                f"{path.parent} has avatar format {version}, and this talkinghead reads {READABLE}: "
                 f"fit it again from {path.parent / 'source.mp4'}"
             )
         facts = {"avatar": content["avatar"], "files": content["files"]}
-        if version != FORMAT_VERSION or content["sha256"] != _digest(facts):
+        if type(version) is not int or content["sha256"] != _digest(facts):
             raise ValueError("its checksum does not match")
-        manifest = _decode(AvatarManifest, facts["avatar"])
+        later = {"consent": ""} if version == OLDEST_FORMAT else {}
+        manifest = _decode(AvatarManifest, {**later, **facts["avatar"]})
+        if manifest.format_version != version:
+            raise ValueError(f"expected format {version}, got {manifest.format_version}")
         return manifest, {name: _decode(FileRecord, record) for name, record in facts["files"].items()}
     except KeyError as error:
         raise DamagedAvatarError(path, f"lacks {error}") from error

@@ -22,6 +22,7 @@ from talkinghead.config import ALPHA, SpeakConfig
 from talkinghead.devices import ready_device
 from talkinghead.outputs import check_video_name
 from talkinghead.progress import Progress
+from talkinghead.provenance import Finisher
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.timeline import PingPong, frames_in_order
 from tools.audio import frame_count, probe_audio, read_audio_blocks
@@ -29,6 +30,7 @@ from tools.errors import AudioTooShortError
 from tools.png_sequence import PNG_SUFFIX, PngSequenceWriter
 from tools.tracked_clip import resampled
 from tools.video import EncodeSettings, VideoInfo, VideoWriter
+from tools.video_writer import Finish
 
 AUDIO_BLOCK_S = 10.0
 WAITING_FRAMES = 32
@@ -45,8 +47,9 @@ def speak(
     frame t is driven by what is heard at (t + 0.5) / fps.
     The audio itself is muxed in as it is (see `tools.video.VideoWriter`; PNG files have none). In place it has the
     source's size, poses come from the fitted frames, to and fro, and a source frame without a face is shown as it is.
-    In free mode it is the square that was learned, at its size in the source but with an even side. When the iterator
-    is closed before its end, or anything is raised, nothing is left behind.
+    In free mode it is the square that was learned, at its size in the source but with an even side. It is marked as
+    made by AI, see `talkinghead.provenance`. When the iterator is closed before its end, or anything is raised, nothing
+    is left behind.
 
     Yields:
         The frames written so far.
@@ -56,8 +59,8 @@ def speak(
 
     Raises:
         AudioTooShortError: the audio, or what the offset leaves of it, lasts less than half a frame.
-        UserError: other subclasses, about the audio, the avatar's footage, the background, the poses, the device
-            and the output (see `tools.errors` and `talkinghead.errors`).
+        UserError: other subclasses, about the audio, the avatar's footage, the background, the poses, the device,
+            the output and its mark (see `tools.errors` and `talkinghead.errors`).
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
     config = config or SpeakConfig()
@@ -65,9 +68,10 @@ def speak(
     fps = avatar.manifest.fps
     offset = config.exact_audio_offset
     frames = _frame_count(audio, offset, fps)
+    finisher = Finisher(avatar, [audio], output, config)
     yield from ready_device(config.device)
     source = avatar.source_video()
-    output_file = _writer(avatar, source, audio, output, config)
+    output_file = _writer(avatar, source, audio, output, config, finisher)
     actor = Actor(avatar, config, frames)
     show = _in_place if config.is_in_place else _free
     pictures = footage(avatar, source, frames) if config.is_in_place else itertools.repeat(None, frames)
@@ -79,7 +83,7 @@ def speak(
         for done, picture in enumerate(shown, 1):
             writer.write(picture)
             yield Progress("speak", done, frames)
-    return actor.notes
+    return (*actor.notes, *finisher.notes)
 
 
 def _frame_count(audio: Path, offset: Fraction, fps: Fraction) -> int:
@@ -99,15 +103,15 @@ def _frame_count(audio: Path, offset: Fraction, fps: Fraction) -> int:
 
 
 def _writer(
-    avatar: Avatar, source: VideoInfo, audio: Path, output: Path, config: SpeakConfig
+    avatar: Avatar, source: VideoInfo, audio: Path, output: Path, config: SpeakConfig, finish: Finish
 ) -> VideoWriter | PngSequenceWriter:
     if output.suffix.lower() == PNG_SUFFIX:
-        return PngSequenceWriter(output)
+        return PngSequenceWriter(output, finish)
     side = free_side(avatar)
     width, height = (source.width, source.height) if config.is_in_place else (side, side)
     matrix, offset = source.output_matrix, config.exact_audio_offset
     settings = EncodeSettings(config.codec, config.crf, config.effort, matrix, offset)
-    return VideoWriter(output, width, height, avatar.manifest.fps, audio, settings)
+    return VideoWriter(output, width, height, avatar.manifest.fps, audio, settings, finish)
 
 
 def free_side(avatar: Avatar) -> int:

@@ -72,6 +72,19 @@ def no_downloads() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signing_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """PEM file with a certificate and its key, which signs what tests write: nothing is put into the user's cache."""
+    from talkinghead.certificates import CERTIFICATE_VARIABLE, KEY_VARIABLE, make_test_certificate
+
+    path = tmp_path_factory.mktemp("certificate") / "signer.pem"
+    path.write_bytes(make_test_certificate())
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in (CERTIFICATE_VARIABLE, KEY_VARIABLE):
+            patch.setenv(variable, str(path))
+        yield path
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with real clips and recordings, beside the repository: `clips/`, `audio/`."""

@@ -406,7 +406,7 @@ def test_a_manifest_that_is_other_json(folder: Path, text: str) -> None:
 
 def test_a_newer_format(folder: Path) -> None:
     reseal(folder, {"anything": "else"}, version=FORMAT_VERSION + 1)
-    expected = rf"format {FORMAT_VERSION + 1}, and this talkinghead reads {FORMAT_VERSION}: update"
+    expected = rf"format {FORMAT_VERSION + 1}, and this talkinghead reads 3 and {FORMAT_VERSION}: update"
     with pytest.raises(NewerAvatarError, match=expected):
         load_avatar(folder)
 

@@ -84,7 +84,7 @@ def test_every_option_is_in_the_help_with_its_text(
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     for item in fields(config):
-        option = re.search(rf"--{item.name.replace('_', '-')}\b[^\n]*\n((?:(?!--\w).+\n)+)", shown)
+        option = re.search(rf"--(?:no-)?{item.name.replace('_', '-')}\b[^\n]*\n((?:(?!--\w).+\n)+)", shown)
         assert option and len(re.findall(r"\w{3,}", option[1])) >= 4, item.name
 
 

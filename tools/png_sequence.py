@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from tools.errors import OutputError
+from tools.video_writer import Finish
 
 PNG_SUFFIX = ".png"
 COMPRESSION = 3
@@ -29,13 +30,15 @@ class PngSequenceWriter:
 
     Args:
         pattern: path whose name holds the number as %d or %0Nd and ends in .png.
+        finish: called with the folder of finished files before that takes its name; may change them, or raise.
 
     Raises:
         OutputError: see `check_png_pattern`; the disk is full.
     """
 
-    def __init__(self, pattern: Path) -> None:
+    def __init__(self, pattern: Path, finish: Finish | None = None) -> None:
         check_png_pattern(pattern)
+        self._finish_folder = finish
         self._pattern = pattern
         self._folder = pattern.absolute().parent
         self._temporary = self._folder.parent / f".unfinished-{secrets.token_hex(6)}"
@@ -74,6 +77,8 @@ class PngSequenceWriter:
     def _finish(self) -> None:
         if not self._count:
             raise _output_error(self._pattern, "not one frame came; is the audio shorter than a frame?")
+        if self._finish_folder is not None:
+            self._finish_folder(self._temporary)
         try:
             if self._folder.exists():
                 self._folder.replace(self._temporary / "old")
