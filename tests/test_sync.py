@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import time
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +20,7 @@ from demo_clip_track import finish
 from tiny_avatar import face_points
 
 import talkinghead.evaluation.faces
+import talkinghead.evaluation.optional_weights
 from encoders.acoustic.weights import weights_folder
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.features import SpeechFeatureTrack, speech_features
@@ -25,7 +28,7 @@ from encoders.syncnet.network import SYNCNET, SyncNet
 from talkinghead.demo_clip.truth import ASSETS
 from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, ObservedFrame
-from talkinghead.evaluation.optional_weights import network_or_note
+from talkinghead.evaluation.optional_weights import REMEMBERED_S, network_or_note
 from talkinghead.evaluation.sync import SyncInstrument, sync_instrument
 from talkinghead.progress import Progress
 from tools.audio import SAMPLE_RATE, read_audio
@@ -164,6 +167,42 @@ def test_weights_are_fetched_when_first_used(tmp_path: Path, monkeypatch: pytest
     assert (events[-1].done, events[-1].total) == (3, 3) and "syncnet_v2.model" in events[-1].stage
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     assert finish(job()) == (published.read_bytes(), [])
+
+
+@pytest.mark.parametrize(("took_s", "attempts"), [(0.2, 2), (5.0, 1)])
+def test_a_download_that_failed_slowly_is_not_tried_again_within_the_hour(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, took_s: float, attempts: int
+) -> None:
+    clock, asked = [0.0], []
+
+    def failing(url: str, timeout: float) -> NoReturn:
+        asked.append(url)
+        clock[0] += took_s
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", failing)
+    monkeypatch.setattr(talkinghead.evaluation.optional_weights.time, "monotonic", lambda: clock[0])
+    first, second = (finish(network_or_note(SYNCNET, dict, "all"))[1] for _ in range(2))
+    assert len(asked) == attempts and "no network" in first[0] and str(SYNCNET.path) in second[0]
+    mark = offline / "syncnet_v2.model.unreachable"
+    assert mark.exists() == (attempts == 1)
+    if mark.exists():
+        assert f"within the last hour: wait, delete {mark} to try again, or download {SYNCNET.url}" in second[0]
+        os.utime(mark, (time.time() - REMEMBERED_S - 1,) * 2)
+        assert "no network" in finish(network_or_note(SYNCNET, dict, "all"))[1][0] and len(asked) == 2
+        SYNCNET.path.write_bytes(b"put there by hand")  # while the mark is fresh again
+        assert finish(network_or_note(SYNCNET, dict, "all")) == ({}, [])
+
+
+def test_weights_that_come_at_last_leave_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (published := tmp_path / "published").write_bytes(b"weights")
+    file = replace(SYNCNET, url=published.as_uri(), sha256=hashlib.sha256(b"weights").hexdigest())
+    weights_folder().mkdir(parents=True)
+    (mark := weights_folder() / "syncnet_v2.model.unreachable").touch()
+    os.utime(mark, (0, 0))
+    assert finish(network_or_note(file, file.path.read_bytes, "all")) == (b"weights", [])
+    assert [path.name for path in weights_folder().iterdir()] == ["syncnet_v2.model"]
 
 
 def test_a_download_is_not_waited_for(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
