@@ -55,6 +55,10 @@ class Dub:
         from talkinghead.dubbing.summary import summary_table, total, write_report
         from talkinghead.errors import JobListError
 
+        if self.options.mark:
+            from talkinghead.certificates import credentials
+
+            credentials(self.options.certificate, self.options.key)
         path = self.output.absolute()
         avatars = (self.dub.avatars or path / AVATARS).absolute()
         folder = JobFolder(path, avatars, with_absolute_files(self.options, Path()), self.overwrite)

@@ -9,6 +9,8 @@ import warnings
 from talkinghead.freed_memory import keep_freed_memory
 
 LIBRARY_LOG_LEVELS = {"GLOG_minloglevel": "3", "TF_CPP_MIN_LOG_LEVEL": "3", "ABSL_MIN_LOG_LEVEL": "3"}
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+"""Read by torch when it is loaded."""
 
 
 def start_up() -> None:
@@ -21,7 +23,10 @@ def start_up() -> None:
 
 
 def use_threads(count: int) -> None:
-    """How many threads torch, and with it the rasterizer, may use: a worker's part of its machine."""
-    import torch
-
-    torch.set_num_threads(count)
+    """How many threads torch, loaded or not, and with it the rasterizer may use: a worker's part of its machine. A
+    number that the user has set wins."""
+    if THREADS_VARIABLE in os.environ:
+        return
+    os.environ[THREADS_VARIABLE] = str(count)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(count)

@@ -127,6 +127,7 @@ def _job(row: Row, base: Path, folder: JobFolder, problems: list[str]) -> Job | 
     except UserError as error:
         problems.append(str(error))
         output = folder.path / f"row {row.number}"  # the rest of the row is still looked at
+    problems += _output_problems(output, folder)
     return kind(row=row.number, video=video, output=output, options=options, **inputs)
 
 
@@ -166,14 +167,21 @@ def _output(name: str, folder: JobFolder, options: DubOptions) -> Path:
     for ours in (folder.path / LEDGER_NAME, folder.avatars):
         if output.resolve().is_relative_to(ours.resolve()):
             raise UserError(f"{OUTPUT} {name!r} lies in {ours}, which is not for videos: give another name")
+    return output
+
+
+def _output_problems(output: Path, folder: JobFolder) -> Iterator[str]:
+    """Why an output cannot be written where it shall go."""
     if output.is_dir():
-        raise UserError(f"{OUTPUT} {name!r} is a folder: give a file name")
-    if output.exists() and not folder.overwrite and not Ledger(folder.path).knows(output):
-        raise UserError(f"{output} exists, and no job made it: add --overwrite to replace it, or name another output")
+        yield f"{output} is a folder: give another {OUTPUT}"
+    elif output.exists() and not folder.overwrite and not Ledger(folder.path).knows(output):
+        yield f"{output} exists, and no job made it: add --overwrite to replace it, or name another {OUTPUT}"
     existing = next(parent for parent in output.parents if parent.exists() or parent == folder.path)
     if existing.exists():
-        check_writable(existing / output.name)
-    return output
+        try:
+            check_writable(existing / output.name)
+        except UserError as error:
+            yield str(error)
 
 
 def _unusable_options(options: DubOptions) -> Iterator[str]:

@@ -91,7 +91,7 @@ def _text(path: Path) -> str:
 
 
 def _csv(text: str, problems: list[Problem]) -> Iterator[Entry]:
-    heading_line = text.partition("\n")[0]
+    heading_line = text.lstrip().partition("\n")[0]
     delimiter = max(DELIMITERS, key=heading_line.count)
     heading: list[str] | None = None
     for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter), 1):

@@ -21,6 +21,7 @@ from tools.preflight import check_length
 from tools.video import probe
 
 SOUND_LOOKED_AT_S = 1.0
+NO_CONSENT_NOTE = "the avatar holds no statement that the person agreed; the column consent records one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,8 @@ class SpeechJob(Job):
         folder, findings = self.video, ()
         if not self.video.is_dir():
             folder = yield from avatars.avatar_for(self.video, self.options.fit)
-            findings = check_folder(folder).findings
+            facts = check_folder(folder)
+            findings = facts.findings if facts.consent else (*facts.findings, NO_CONSENT_NOTE)
         yield from fetch_weights(speech_feature_of(folder))
         avatar = load_avatar(folder)
         notes = yield from speak(avatar, self.audio, output, self.options)

@@ -16,7 +16,6 @@ from types import FrameType
 
 from talkinghead.dubbing.scheduling import Death, End, Step
 from talkinghead.dubbing.task import Outcome, Task
-from talkinghead.machine import usable_cores
 from talkinghead.progress import Progress
 from talkinghead.start_up import start_up, use_threads
 
@@ -30,6 +29,8 @@ class ProcessWorkers:
     """See `talkinghead.dubbing.scheduling.Workers`."""
 
     def __init__(self, count: int) -> None:
+        from talkinghead.machine import usable_cores  # loads torch, which a worker may not need
+
         self.count = count
         self._threads = max(1, usable_cores() // count)
         self._running: dict[Connection, tuple[SpawnProcess, Task]] = {}
