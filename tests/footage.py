@@ -32,7 +32,7 @@ def demo_pictures(start: int, count: int, side: int = SIDE) -> list[np.ndarray]:
 def close_up(picture: np.ndarray) -> np.ndarray:
     """The same person from nearer, as a second camera sees him."""
     side = len(picture)
-    part = picture[side // 16 : side * 13 // 16, side // 5 : side * 19 // 20]
+    part = picture[side // 8 : side * 6 // 8, side // 5 : side * 33 // 40]
     return cv2.resize(part, (side, side), interpolation=cv2.INTER_CUBIC)
 
 

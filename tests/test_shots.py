@@ -148,9 +148,10 @@ def frozen(frames: Frames) -> Frames:
 def passer_by(frames: Frames) -> Frames:
     """Somebody walks through the picture, right before the camera."""
     shown = [frame.copy() for frame in frames]
+    side = len(shown[0])
     for number, frame in enumerate(shown[20:60]):
-        left = -300 + 25 * number
-        frame[:, max(0, left) : max(0, left + 250)] = (70, 40, 30)
+        left = side * (number - 12) // 20
+        frame[:, max(0, left) : max(0, left + side // 2)] = (70, 40, 30)
     return shown
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tools.errors import UnusableClipError
 from tools.landmarks import LandmarkDetector
+from tools.people import gather_people, person_height
 from tools.video import VideoInfo, read_frames
 
 MINIMUM_SECONDS = 3.0
@@ -58,42 +59,19 @@ def choose_face(info: VideoInfo, detector: LandmarkDetector, face: int) -> FaceC
     with ThreadPoolExecutor(2) as pool:  # each place is a decoder of its own, which mostly has to be waited for
         frames = pool.map(lambda place: next(read_frames(info, int(place), 1)), places)
         sightings = [detector.detect(frame) for frame in frames]
-    people = _people(sightings)
+    people = gather_people(sightings)
     if not people:
         raise UnusableClipError(f"no face found in {info.path}: give a clip in which one person faces the camera")
-    steady = [person for person in people if len(person) >= len(sightings) / 2] or people
-    if len(steady) < face:
-        count = len(steady)
+    if len(people) < face:
+        count = len(people)
         raise UnusableClipError(f"{info.path} shows {count} face(s), --face {face} asked for: give 1 to {count}")
-    chosen = sorted(steady, key=_height, reverse=True)[face - 1]
-    height = _height(chosen)
+    chosen = people[face - 1]
+    height = person_height(chosen)
     if height < MINIMUM_FACE_PX:
         raise UnusableClipError(
             f"the face in {info.path} is {height:.0f} px high: give a closer view, at least {MINIMUM_FACE_PX} px"
         )
-    return FaceChoice(_centre(chosen[0]), height, max(len(faces) for faces in sightings))
-
-
-def _people(sightings: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
-    """Faces [K, 3] of several frames, gathered by person: a face belongs to whom it is within a face height of."""
-    people: list[list[np.ndarray]] = []
-    for faces in sightings:
-        absent = list(people)
-        for face in faces:
-            distances = [np.linalg.norm(_centre(face) - _centre(person[-1])) for person in absent]
-            if distances and min(distances) < _height([face]):
-                absent.pop(int(np.argmin(distances))).append(face)
-            else:
-                people.append([face])
-    return people
-
-
-def _centre(face: np.ndarray) -> np.ndarray:
-    return face[:, :2].mean(0)
-
-
-def _height(person: list[np.ndarray]) -> float:
-    return float(np.median([np.ptp(face[:, 1]) for face in person]))
+    return FaceChoice(chosen[0].centre, height, max(len(faces) for faces in sightings))
 
 
 def findings(info: VideoInfo, choice: FaceChoice, landmarks: np.ndarray, changes: np.ndarray) -> tuple[str, ...]:
