@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -48,6 +49,8 @@ class DrivenFrame:
     """Head and torso."""
     picture: np.ndarray | None = None
     """[H, W, 3] uint8 RGB, the source frame itself; needed to draw in place only."""
+    opacity: float = 1.0
+    """How far the source is replaced in place: 0, not at all, to 1."""
 
 
 Draw = Callable[[Sequence[DrivenFrame]], list[np.ndarray]]
@@ -96,16 +99,18 @@ class AvatarRenderer:
         )
 
     def in_place(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
-        """The source frames with mouth, chin and neck rendered into them; those without a face as they are.
+        """The source frames with mouth, chin and neck rendered into them; those without a face, or of no opacity, as
+        they are.
 
         Returns:
             uint8 [H, W, 3] of each frame. The frames' own pictures are not changed.
         """
         found = self._tracks.found
-        shown = [frame for frame in frames if found[frame.number]]
+        is_shown = [bool(found[frame.number]) and frame.opacity > 0 for frame in frames]
+        shown = list(itertools.compress(frames, is_shown))
         if not shown:
             return [frame.picture for frame in frames]
-        masks = [self.region.mask(frame.number) for frame in shown]
+        masks = [self._mask(frame) for frame in shown]
         window = _window_around(masks)
         background = self._background[(slice(None), *window)]
         people = self._drawn(shown, window, lambda person: person.over(background))
@@ -116,7 +121,11 @@ class AvatarRenderer:
             return composite(frame.picture, rendered, self._crop, mask)
 
         results = map(blended, shown, masks, people)
-        return [next(results) if found[frame.number] else frame.picture for frame in frames]
+        return [next(results) if drawn else frame.picture for frame, drawn in zip(frames, is_shown, strict=True)]
+
+    def _mask(self, frame: DrivenFrame) -> np.ndarray:
+        mask = self.region.mask(frame.number)
+        return mask if frame.opacity == 1 else cv2.convertScaleAbs(mask, alpha=frame.opacity)
 
     def stream(self, draw: Draw, frames: Iterable[DrivenFrame]) -> Iterator[np.ndarray]:
         """What `draw` makes of any number of frames, in order; some threads work ahead, on a batch each."""

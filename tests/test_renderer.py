@@ -6,6 +6,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -128,6 +129,15 @@ class Counted:
         while True:
             self.taken += 1
             yield driven(self._avatar, self.taken % CLIP.frames)
+
+
+def test_opacity_is_how_far_the_source_is_replaced(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer, frame = batched(avatar, monkeypatch), driven(avatar, 2)
+    whole, half, none = renderer.in_place([replace(frame, opacity=opacity) for opacity in (1.0, 0.5, 0.0)])
+    assert none is frame.picture
+    source = frame.picture.astype(float)
+    assert np.abs(whole - source).max() > 20
+    assert np.abs((half - source) - (whole - source) / 2).max() <= 1
 
 
 def test_a_stream_holds_few_frames_and_ends_when_it_is_closed(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
