@@ -137,7 +137,7 @@ def test_opacity_is_how_far_the_source_is_replaced(avatar: Avatar, monkeypatch: 
     assert none is frame.picture
     source = frame.picture.astype(float)
     assert np.abs(whole - source).max() > 20
-    assert np.abs((half - source) - (whole - source) / 2).max() <= 1
+    assert np.abs((half - source) - (whole - source) / 2).max() <= 2  # the mask and two pictures are rounded
 
 
 def test_a_stream_holds_few_frames_and_ends_when_it_is_closed(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
