@@ -33,6 +33,14 @@ class DamagedMediaError(UserError):
     """A media file that opens but cannot be decoded to its end."""
 
 
+class ProtectedMediaError(UserError):
+    """A media file that is encrypted against copying."""
+
+
+class UnsupportedFootageError(UserError):
+    """A film that plays, but in a form in which single pictures cannot be replaced."""
+
+
 class AudioTooShortError(UserError):
     """Sound of less than half a frame."""
 

@@ -50,6 +50,10 @@ _MATRIX_NAMES: dict[int, ColorMatrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: 
 _ZSCALE_MATRICES = {"bt601": "smpte170m", "bt709": "bt709", "bt2020": "bt2020nc"}
 _TRANSFER_PQ, _TRANSFER_HLG = 16, 18
 _FULL_RANGE = 2
+DIFFUSE_WHITE = 203
+"""cd/m2 of a white sheet in HDR (ITU-R BT.2408); it becomes (almost) the white of BT.709."""
+TONE_MAPPING_PEAK = 10
+"""The light, in diffuse whites, that tone-mapping turns into the brightest white."""
 
 # Containers with an index of key frames. In others a jump may land on a picture that cannot be decoded by itself, so
 # they are decoded from the start.
@@ -157,7 +161,7 @@ def read_frames(info: VideoInfo, start: int = 0, count: int | None = None) -> It
 
 def _decoded_frames(info: VideoInfo, start: int, count: int) -> Iterator[np.ndarray]:
     source = _input(info, start)
-    graph = _as_rgb(_on_time_grid(source[str(info.stream_index)], info, start), info)
+    graph = as_rgb(_on_time_grid(source[str(info.stream_index)], info, start), info)
     output = graph.output("pipe:", format="rawvideo", pix_fmt="rgb24", **{"frames:v": count}).global_args("-copyts")
     frame_bytes = info.width * info.height * 3
     received = 0
@@ -210,9 +214,9 @@ def _ratio(fps: Fraction) -> str:
     return f"{fps.numerator}/{fps.denominator}"
 
 
-def _as_rgb(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
+def as_rgb(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
     """Converts to full-range RGB at the displayed size, with the file's own matrix and range."""
-    if info.is_hdr and has_filter(ffmpeg_executable(), "zscale"):
+    if is_tone_mapped(info):
         stream = _tone_mapped(stream, info)
     return stream.filter(
         "scale",
@@ -224,13 +228,22 @@ def _as_rgb(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
     )
 
 
+def is_tone_mapped(info: VideoInfo) -> bool:
+    """Whether the frames are shown as on a display without HDR; an ffmpeg without zscale cannot do that."""
+    return info.is_hdr and has_filter(ffmpeg_executable(), "zscale")
+
+
 def _tone_mapped(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
-    """HDR to RGB of BT.709: 203 cd/m2 is white (ITU-R BT.2408); mid-tones stay, only highlights are compressed."""
+    """HDR to RGB of BT.709: 203 cd/m2 is white (ITU-R BT.2408); mid-tones stay, only highlights are compressed.
+
+    `tools.film_colours` is its inverse. The peak is given, since ffmpeg takes it from a film's metadata or not depending
+    on its release.
+    """
     coded = {"matrixin": _ZSCALE_MATRICES[info.color_matrix], "primariesin": "bt2020"}  # some files leave these out
     return (
-        stream.filter("zscale", **coded, matrix="gbr", primaries="bt709", transfer="linear", npl=203)
+        stream.filter("zscale", **coded, matrix="gbr", primaries="bt709", transfer="linear", npl=DIFFUSE_WHITE)
         .filter("format", "gbrpf32le")
-        .filter("tonemap", "mobius", desat=0)
+        .filter("tonemap", "mobius", desat=0, peak=TONE_MAPPING_PEAK)
         .filter("zscale", transfer="bt709", range="full")
         .filter("format", "gbrp")
     )
