@@ -84,6 +84,15 @@ class JobListError(UserError):
         """One line for each problem."""
 
 
+class ScriptError(UserError):
+    """Subtitles that cannot be read, or recordings that do not go with them; nothing was done."""
+
+    def __init__(self, path: Path, problems: Sequence[str]) -> None:
+        self.problems = tuple(" ".join(problem.split()) for problem in problems)
+        """One line for each problem."""
+        super().__init__(f"{path}: {'; '.join(problems)}")
+
+
 class NoFeatureError(UserError):
     """None of the speech features that were to be compared can be used."""
 
