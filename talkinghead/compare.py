@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,21 @@ from talkinghead.config import (
     EvaluateConfig,
     speech_label,
 )
-from talkinghead.errors import DamagedAvatarError, NoFeatureError, NotAnAvatarError, OlderAvatarError
+from talkinghead.errors import (
+    DamagedAvatarError,
+    NoFeatureError,
+    NotAnAvatarError,
+    OlderAvatarError,
+    OutputExistsError,
+)
 from talkinghead.evaluate import measure
 from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.drives import AUDIO, SHUFFLED, TRACKED
 from talkinghead.evaluation.instruments import Measure
 from talkinghead.evaluation.result import Figures, finite
+from talkinghead.file_record import FileRecord
 from talkinghead.fit import exchange_lips, fit, fitted_frame_count
-from talkinghead.manifest import FileRecord
-from talkinghead.outputs import COMPARISON_NAME, MANIFEST_NAME, check_new_avatar
+from talkinghead.outputs import COMPARISON_NAME, MANIFEST_NAME, check_new_avatar, work_folder
 from talkinghead.progress import Progress, relayed
 from talkinghead.speech_choice import fetch_weights, load_embedding, weights_sha256
 from talkinghead.terminal import write_text
@@ -48,6 +55,8 @@ from tools.video import VideoInfo, probe
 HEAD = "head.avatar"
 UNUSABLE = (EncoderWeightsError, FeatureUnavailableError, LipClipError, LipMotionFitError)
 """What is wrong with one feature, while others may work."""
+SUBJECT = {"source_sha256": "video", "preset": "preset", "seed": "seed", "talkinghead": "release of talkinghead"}
+"""Entries of the protocol, and what they tell of: where one differs it is another comparison."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +68,29 @@ class _Measured:
     rows: dict[str, Figures]
 
 
-def compare(video: Path, folder: Path, config: CompareConfig) -> Generator[Progress, None, Comparison]:
+def compare(
+    video: Path, folder: Path, config: CompareConfig, overwrite: bool = False
+) -> Generator[Progress, None, Comparison]:
     """Measures a person's lips with every feature; goes on from what an earlier run left in the folder.
 
+    Args:
+        overwrite: whether another comparison in the folder is replaced.
+
     Raises:
+        OutputExistsError: the folder holds another comparison, which is not to be replaced.
         NoFeatureError: not one of the features can be used.
         UserError: see `fit`.
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
     info = probe(video)
+    protocol = _protocol(info, config)
+    holds_another = _check_subject(folder, protocol, overwrite)
     features, missing = yield from _usable(config.features)
     looking = yield from available(EvaluateConfig(config.fit()), info.fps)
-    result = Comparison(_protocol(config), looking.measures, {}, (), (*missing, *looking.notes))
+    result = Comparison(protocol, looking.measures, {}, (), (*missing, *looking.notes))
     folder.mkdir(exist_ok=True)
+    if holds_another:
+        _remove_results(folder)
     write_text(folder / COMPARISON_NAME, result.to_json())  # marks the folder as a comparison
     head = yield from _head(info, folder / HEAD, config)
     tracked = yield from _measured(info, head, None, looking, config)
@@ -90,6 +109,37 @@ def compare(video: Path, folder: Path, config: CompareConfig) -> Generator[Progr
     if not result.features:
         raise NoFeatureError(result.notes)
     return result
+
+
+def _check_subject(folder: Path, protocol: Mapping[str, str | int | float], overwrite: bool) -> bool:
+    """Whether a folder holds a comparison that differs in its `SUBJECT`.
+
+    Raises:
+        OutputExistsError: it does, and it is not to be replaced.
+    """
+    try:
+        known = json.loads((folder / COMPARISON_NAME).read_text(encoding="utf-8"))["protocol"]
+        different = [meaning for name, meaning in SUBJECT.items() if known[name] != protocol[name]]
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError):
+        different = ["kind"]  # damaged, or of a release that kept something else
+    if different and not overwrite:
+        raise OutputExistsError(
+            f"{folder} holds a comparison of another {' and '.join(different)}: "
+            "add --overwrite to replace it, or give another folder with -o"
+        )
+    return bool(different)
+
+
+def _remove_results(folder: Path) -> None:
+    """Removes the avatars and figures of a comparison."""
+    for path in folder.glob("*.avatar"):
+        if (path / MANIFEST_NAME).exists():
+            shutil.rmtree(path)
+    for path in folder.glob("*.figures.json"):
+        path.unlink()
+    shutil.rmtree(work_folder(folder / HEAD), ignore_errors=True)
 
 
 def _usable(features: Sequence[str]) -> Generator[Progress, None, tuple[list[str], list[str]]]:
@@ -193,8 +243,12 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _protocol(config: CompareConfig) -> dict[str, str | int | float]:
+def _protocol(info: VideoInfo, config: CompareConfig) -> dict[str, str | int | float]:
     return {
+        "source": info.path.name,
+        "source_sha256": FileRecord.of(info.path).sha256,
+        "preset": config.preset,
+        "seed": config.seed,
         "features": ", ".join(map(speech_label, config.features)),
         "speech": "each in turn: the head is fitted once, only the lips are learned anew, from the same frames",
         "talkinghead": __version__,

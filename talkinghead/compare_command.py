@@ -21,6 +21,8 @@ class Compare:
     """One person talking to the camera, 10 to 60 s, with sound; its last fifth is measured on."""
     output: Output
     """Folder for comparison.json and an avatar for every feature: a new one, or that of an earlier comparison."""
+    overwrite: bool = False
+    """Replace a comparison of another video, preset, seed or release; without it, and for the same, it goes on."""
     compare: CompareConfig = field(default_factory=CompareConfig)
 
     def run(self) -> None:
@@ -33,7 +35,7 @@ class Compare:
             pass
         from talkinghead.compare import compare
 
-        comparison = show(compare(self.video, self.output, self.compare))
+        comparison = show(compare(self.video, self.output, self.compare, self.overwrite))
         print_table(comparison.to_table())
         for note in comparison.notes:
             print(f"note: {note}", file=sys.stderr)

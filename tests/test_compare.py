@@ -22,14 +22,15 @@ from talkinghead.cli import main
 from talkinghead.compare import compare
 from talkinghead.comparison import Comparison, FeatureFigures
 from talkinghead.config import CompareConfig, EvaluateConfig, FitConfig
-from talkinghead.errors import NoFeatureError
+from talkinghead.errors import NoFeatureError, OutputExistsError
 from talkinghead.evaluate import measure
 from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.instruments import Measure
 from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.result import Evaluation
+from talkinghead.file_record import FileRecord
 from talkinghead.fit import work_folder
-from talkinghead.outputs import check_comparison_folder
+from talkinghead.outputs import COMPARISON_NAME, MANIFEST_NAME, check_comparison_folder
 from talkinghead.progress import Progress
 from tools.errors import OutputError, UserError
 
@@ -42,7 +43,7 @@ class Work:
     """What was done, in order; the fakes of `work` add to it."""
 
     done: list[str] = field(default_factory=list)
-    refused: dict[str, Exception] = field(default_factory=dict)
+    refused: dict[str, BaseException] = field(default_factory=dict)
     """What goes wrong when lips are learned from a feature."""
 
     def taken(self) -> list[str]:
@@ -57,7 +58,7 @@ def demo_head(fitted_demo: FittedDemo, monkeypatch: pytest.MonkeyPatch) -> Work:
     work = Work()
 
     def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
-        assert (video, config) == (demo_clip().path, FitConfig("fast", 0, HOLDOUT))
+        assert (video.name, config) == (demo_clip().path.name, FitConfig("fast", config.seed, HOLDOUT))
         work.done.append("fit")
         yield Progress("fitting", 0, 1)
         for source, copy in ((fitted_demo.avatar, output), (work_folder(fitted_demo.avatar), work_folder(output))):
@@ -80,6 +81,7 @@ def work(demo_head: Work, monkeypatch: pytest.MonkeyPatch) -> Work:
         demo_head.done.append(f"lips {config.speech}")
         yield Progress("lips", 1, 1)
         output.mkdir(exist_ok=True)
+        (output / MANIFEST_NAME).touch()
         return replace(avatar, manifest=replace(avatar.manifest, speech_feature=config.speech), path=output)
 
     def measure(
@@ -168,6 +170,78 @@ def test_a_stopped_comparison_goes_on(work: Work, tmp_path: Path, last: int) -> 
     again = last - 1 if ALL[last].startswith("measure") and last > 1 else last
     assert work.taken() == ALL[again:]
     assert [(one.name, one.audio["lmd_px"]) for one in result.features] == [("default", 7), ("logmel", 6), ("mfcc", 4)]
+
+
+def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(
+    work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    command = ["compare", str(demo_clip().path), "--speech", "default,logmel", "--preset", "fast", "-o", str(folder)]
+    work.refused = {"logmel": KeyboardInterrupt()}
+    assert main(command) == 130
+    shown = capsys.readouterr()
+    assert shown.out == "" and "talkinghead: stopped" in shown.err and "Traceback" not in shown.err
+    assert work.taken() == ["fit", "measure head.avatar", "lips default", "measure default.avatar"]
+    assert list(json.loads((folder / COMPARISON_NAME).read_text())["features"]) == ["default"]
+    work.refused = {}
+    assert main(command) == 0 and work.taken() == ["lips logmel", "measure logmel.avatar"]
+    assert list(json.loads((folder / COMPARISON_NAME).read_text())["features"]) == ["default", "logmel"]
+
+
+# --- another comparison in the folder ---
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def another_clip(tmp_path: Path) -> Path:
+    """The same pictures and sound in a file of the same name."""
+    (tmp_path / "other").mkdir()
+    path = tmp_path / "other" / demo_clip().path.name
+    path.write_bytes(demo_clip().path.read_bytes() + b"\0\0\0\x08free")
+    return path
+
+
+def test_another_video_does_not_replace_a_comparison_by_itself(
+    work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    compared(folder)
+    work.taken()
+    before = contents(folder)
+    command = ["compare", str(another_clip(tmp_path)), "--speech", "logmel", "--preset", "fast", "-o", str(folder)]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"talkinghead: {folder} holds a comparison of another video: "
+        "add --overwrite to replace it, or give another folder with -o"
+    )
+    assert contents(folder) == before and work.done == []
+
+    assert main([*command, "--overwrite"]) == 0
+    assert work.taken() == ["fit", "measure head.avatar", "lips logmel", "measure logmel.avatar"]
+    assert not list(folder.glob("default*")) and not list(folder.glob("mfcc*")), "of the video that is replaced"
+    written = json.loads((folder / COMPARISON_NAME).read_text())
+    assert written["protocol"]["source_sha256"] == FileRecord.of(Path(command[1])).sha256
+
+
+def test_another_seed_is_another_comparison_and_other_features_are_not(work: Work, tmp_path: Path) -> None:
+    compared(tmp_path / "out", replace(CONFIG, speech=("default",)))
+    with pytest.raises(OutputExistsError, match="of another seed: add --overwrite"):
+        compared(tmp_path / "out", replace(CONFIG, seed=1))
+    work.taken()
+    assert len(compared(tmp_path / "out").features) == 3
+    assert work.taken() == ["lips logmel", "measure logmel.avatar", "lips mfcc", "measure mfcc.avatar"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocol": {"preset": "fast"}}'])
+def test_a_comparison_that_cannot_be_read_is_not_replaced_either(work: Work, tmp_path: Path, text: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / COMPARISON_NAME).write_text(text)
+    with pytest.raises(OutputExistsError, match="of another kind: add --overwrite"):
+        compared(tmp_path / "out")
+    assert len(finish(compare(demo_clip().path, tmp_path / "out", CONFIG, overwrite=True)).features) == 3
 
 
 def cut_off(text: str) -> str:
