@@ -24,7 +24,8 @@ _COMMON_KEYS = frozenset(
     {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"}
     | {"lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort"}
     | {"season_number", "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "tmpo"}
-    | {"location", "creation_time", "encoder", "encoding_tool", "major_brand", "minor_version", "compatible_brands", "timecode"}
+    | {"location", "creation_time", "encoder", "encoding_tool", "timecode"}
+    | {"major_brand", "minor_version", "compatible_brands"}
 )
 _NAMES_OF_A_TRACK = frozenset({"language", "title", "handler_name"})
 _MADE_BY_THE_MUXER = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "timecode"})

@@ -236,8 +236,8 @@ def is_tone_mapped(info: VideoInfo) -> bool:
 def _tone_mapped(stream: FilterableStream, info: VideoInfo) -> FilterableStream:
     """HDR to RGB of BT.709: 203 cd/m2 is white (ITU-R BT.2408); mid-tones stay, only highlights are compressed.
 
-    `tools.film_colours` is its inverse. The peak is given, since ffmpeg takes it from a film's metadata or not depending
-    on its release.
+    `tools.film_colours` is its inverse. The peak is given: whether a film's own metadata sets it depends on ffmpeg's
+    release.
     """
     coded = {"matrixin": _ZSCALE_MATRICES[info.color_matrix], "primariesin": "bt2020"}  # some files leave these out
     return (
