@@ -99,7 +99,7 @@ def read_content_credentials(path: Path, format_name: str) -> ContentCredentials
         return None
     except (c2pa.C2paError, ValueError) as error:
         raise MarkError(f"the C2PA manifest of {path} cannot be read: {error}") from error
-    active = report["manifests"][report["active_manifest"]]
+    active = report.get("manifests", {}).get(report.get("active_manifest"), {})
     status = report.get("validation_status", [])
     failures = tuple(item.get("explanation", item["code"]) for item in status if item["code"] != UNTRUSTED)
     signature = active.get("signature_info", {})

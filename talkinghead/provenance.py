@@ -20,16 +20,15 @@ from talkinghead.content_credentials import sign_picture, sign_video, try_signin
 from talkinghead.errors import MarkError
 from talkinghead.file_record import FileRecord
 from tools.bmff import BoxError, is_bmff
-from tools.ffmpeg_process import FfmpegFailure
-from tools.source_type import SOURCE_TYPES, SourceType, is_png, put_in_png, put_in_webm, xmp_box
+from tools.matroska import MatroskaError
+from tools.source_type import SOURCE_TYPES, SourceType, is_png, put_in_matroska, put_in_png, xmp_box
 
 GENERATOR = "talkinghead"
 FACTS_LABEL = "talkinghead.provenance"
 """Of the assertion with `Provenance`'s facts in the C2PA manifest."""
 COMPOSITE, GENERATED = "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia"
 """IPTC's names: footage in which something was exchanged, and pictures that are generated as a whole."""
-WEBM_SUFFIX = ".webm"
-WEBM_NOTE = "WebM has no place for a C2PA manifest: the video only bears IPTC's digital source type, which nobody signs"
+UNSIGNED_SUFFIXES = {".webm": "WebM", ".mkv": "Matroska"}
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,12 @@ def _ingredient(label: str, title: str, relationship: str, sha256: str) -> Mappi
 
 
 def mark_video(path: Path, provenance: Provenance, signer: Credentials) -> None:
-    """Marks a finished MP4, QuickTime or WebM file, or a folder of PNG files, as made by AI.
+    """Marks a finished MP4, QuickTime, Matroska or WebM file, or a folder of PNG files, as made by AI.
 
-    Pictures and sound stay as they are. The file is replaced when that is done; WebM gets IPTC's mark alone. A mark of
-    this kind that was there is exchanged.
+    Pictures and sound stay as they are, byte for byte. Matroska and WebM get IPTC's mark alone.
 
     Raises:
-        MarkError: it cannot be marked; the file is then as it was (of a folder, some files may be marked).
+        MarkError: it cannot be marked; the file may be half marked and must not be used.
     """
     try:
         if path.is_dir():
@@ -128,8 +126,8 @@ def mark_video(path: Path, provenance: Provenance, signer: Credentials) -> None:
             put_in_png(path, provenance.source_type)
             sign_picture(path, provenance.definition(), signer)
         else:
-            put_in_webm(path, provenance.source_type)
-    except (OSError, BoxError, FfmpegFailure) as error:
+            put_in_matroska(path, provenance.source_type)
+    except (OSError, BoxError, MatroskaError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise MarkError(f"the video cannot be marked as made by AI, so it is not written: {reason}") from error
 
@@ -180,8 +178,9 @@ class Finisher:
         """What the user should know."""
         if self._signer is None:
             return tuple(filter(None, [self._log_note]))
-        is_webm = self._output.suffix.lower() == WEBM_SUFFIX
-        return tuple(filter(None, [WEBM_NOTE if is_webm else self._signer.note, self._log_note]))
+        container = UNSIGNED_SUFFIXES.get(self._output.suffix.lower())
+        unsigned = f"{container} has no place for a C2PA manifest: the video bears IPTC's digital source type alone"
+        return tuple(filter(None, [unsigned if container else self._signer.note, self._log_note]))
 
     def _provenance(self, recordings: Sequence[Recording]) -> Provenance:
         facts = self._avatar.manifest

@@ -15,6 +15,8 @@ from tools.source_type import SourceType, is_png, read_source_type
 NO_CONSENT = "none is recorded"
 LONGEST_TEXT = 600
 """Characters that are shown of anything that a stranger's file says of itself."""
+MOST_ITEMS = 20
+"""Entries of a list that are."""
 _SHOWN_DIGITS = 12
 
 Facts = Iterator[tuple[str, str]]
@@ -47,19 +49,38 @@ def provenance_facts(path: Path) -> Facts:
 
 
 def _manifest_facts(manifest: Mapping[str, Any]) -> Facts:
-    """What talkinghead writes; of other programs' manifests, the program."""
-    makers = manifest.get("claim_generator_info") or [{}]
-    yield "made by", _shown(" ".join(str(makers[0].get(name, "")) for name in ("name", "version")))
-    data = {assertion["label"]: assertion["data"] for assertion in manifest.get("assertions", [])}
-    for action in data.get("c2pa.actions.v2", {}).get("actions", []):
-        kind = str(action.get("digitalSourceType", "")).rpartition("/")[2]
-        yield "action", _shown(" ".join(filter(None, [action.get("action"), kind, action.get("when")])))
+    """What talkinghead writes; of other programs' manifests, the program and what it says it did."""
+    maker = next(_items(manifest, "claim_generator_info"), {})
+    yield "made by", _text(maker, "name") + " " + _text(maker, "version")
+    data = {_text(assertion, "label"): _at(assertion, "data") for assertion in _items(manifest, "assertions")}
+    for action in _items(data, "c2pa.actions.v2", "actions"):
+        kind = _text(action, "digitalSourceType").rpartition("/")[2]
+        yield "action", " ".join(filter(None, [_text(action, "action"), kind, _text(action, "when")]))
     if FACTS_LABEL in data:
         facts = data[FACTS_LABEL]
-        yield "made of", _shown(f"a clip with SHA-256 {facts['source']['sha256'][:_SHOWN_DIGITS]}")
-        for recording in facts["recordings"]:
-            yield "says", _shown(f"{recording['name']} (SHA-256 {recording['sha256'][:_SHOWN_DIGITS]})")
-        yield "consent", _shown(facts["consent"]) or NO_CONSENT
+        yield "made of", f"a clip with SHA-256 {_text(facts, 'source', 'sha256')[:_SHOWN_DIGITS]}"
+        for recording in _items(facts, "recordings"):
+            yield "says", f"{_text(recording, 'name')} (SHA-256 {_text(recording, 'sha256')[:_SHOWN_DIGITS]})"
+        yield "consent", _text(facts, "consent") or NO_CONSENT
+
+
+def _at(value: Any, *names: str) -> Any:
+    """What stands under names within names in a stranger's JSON; None if there is nothing of the kind."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _items(value: Any, *names: str) -> Iterator[Any]:
+    """The first entries of a list there, if it is one."""
+    found = _at(value, *names)
+    return iter(found[:MOST_ITEMS] if isinstance(found, list) else [])
+
+
+def _text(value: Any, *names: str) -> str:
+    """A text there, as it can be shown; empty if it is none."""
+    found = _at(value, *names)
+    return _shown(found) if isinstance(found, str) else ""
 
 
 def _signature(found: ContentCredentials) -> str:

@@ -1,7 +1,7 @@
 """IPTC's digital source type, which says whether media were made by trained algorithms, in the files themselves.
 
 MP4 and QuickTime files and PNG pictures hold an XMP packet (ISO 16684-1) with Iptc4xmpExt:DigitalSourceType (IPTC Photo
-and Video Metadata); WebM, which has no place for XMP, holds tags of the same names.
+and Video Metadata); Matroska and WebM, which have no place for XMP, hold tags of the same names.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
-
-import ffmpeg
+from xml.sax.saxutils import escape
 
 from tools.bmff import XMP_UUID, BoxError, is_bmff, uuid_box, uuid_payload
-from tools.ffmpeg_process import media_url, run
+from tools.matroska import add_tags
 from tools.media import open_media
-from tools.video_writer import temporary_sibling
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 """IPTC's vocabulary: the types are addresses that begin so."""
@@ -53,7 +50,10 @@ class SourceType:
 
 def xmp_packet(source_type: SourceType) -> bytes:
     """UTF-8."""
-    written = (f"{name}={quoteattr(value)}" for name, value in zip(_PROPERTIES, _values(source_type), strict=True))
+    quotes = {'"': "&quot;"}
+    written = (
+        f'{name}="{escape(value, quotes)}"' for name, value in zip(_PROPERTIES, _values(source_type), strict=True)
+    )
     return _PACKET.format("\n ".join(written)).encode()
 
 
@@ -72,21 +72,14 @@ def put_in_png(path: Path, source_type: SourceType) -> None:
     path.write_bytes(content[:place] + length + chunk + check + content[place:])
 
 
-def put_in_webm(path: Path, source_type: SourceType) -> None:
-    """Puts tags into a WebM file; its streams are copied.
+def put_in_matroska(path: Path, source_type: SourceType) -> None:
+    """Puts tags into a Matroska or WebM file.
 
     Raises:
-        FfmpegFailure: ffmpeg cannot.
-        OSError: the file cannot be replaced.
+        MatroskaError: it is laid out otherwise than ffmpeg does it.
+        OSError: it cannot be written.
     """
-    tags = zip(_PROPERTIES, _values(source_type), strict=True)
-    options = {f"metadata:g:{number}": f"{_tag(name)}={value}" for number, (name, value) in enumerate(tags)}
-    temporary = temporary_sibling(path, path.suffix)
-    try:
-        run(ffmpeg.output(ffmpeg.input(media_url(path)), media_url(temporary), map=0, c="copy", f="webm", **options))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    add_tags(path, dict(zip(map(_tag, _PROPERTIES), _values(source_type), strict=True)))
 
 
 def read_source_type(path: Path) -> SourceType | None:
