@@ -93,6 +93,17 @@ class ScriptError(UserError):
         super().__init__(f"{path}: {'; '.join(problems)}")
 
 
+class NoSpeakerError(UserError):
+    """A film in which nobody can be given new lips."""
+
+    def __init__(self, path: Path, notes: Sequence[str]) -> None:
+        reasons = f" ({'; '.join(notes)})" if notes else ""
+        super().__init__(
+            f"{path} shows no face that could be learned where new lines are spoken{reasons}: give other times, or "
+            "another --face"
+        )
+
+
 class NoFeatureError(UserError):
     """None of the speech features that were to be compared can be used."""
 

@@ -156,6 +156,11 @@ def lip_codes(
     offset: seconds by which the audio is heard later, see `SpeakConfig.audio_offset`.
     """
     samples = (block.samples for block in read_audio_blocks(audio, AUDIO_BLOCK_S, offset))
+    return lip_codes_of(avatar, samples, frames, gain)
+
+
+def lip_codes_of(avatar: Avatar, samples: Iterator[np.ndarray], frames: int, gain: float = 1.0) -> Iterator[np.ndarray]:
+    """`lip_codes` of mono sound at `tools.audio.SAMPLE_RATE`, which comes in blocks [N] of any length."""
     fps = avatar.manifest.fps
     blocks = avatar.lips.predict_blocks(feature_blocks(samples, avatar.encoder, avatar.embedding, fps, frames))
     for block in prefetched(blocks, WAITING_CODE_BLOCKS):
