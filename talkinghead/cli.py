@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags)
         return command.run() or 0
     except KeyboardInterrupt:
-        complain("stopped; nothing half-written is left, and a fit that is started again goes on")
+        complain("stopped; nothing half-written is left, and a fit or comparison that is started again goes on")
         return EXIT_INTERRUPTED
     except Exception as error:
         message = complaint(error)

@@ -39,13 +39,13 @@ from talkinghead.errors import (
     OlderAvatarError,
     OutputExistsError,
 )
-from talkinghead.evaluate import measure
+from talkinghead.evaluate import check_length, measure
 from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.drives import AUDIO, SHUFFLED, TRACKED
 from talkinghead.evaluation.instruments import Measure
 from talkinghead.evaluation.result import Figures, finite
 from talkinghead.file_record import FileRecord
-from talkinghead.fit import exchange_lips, fit, fitted_frame_count
+from talkinghead.fit import exchange_lips, fit
 from talkinghead.outputs import COMPARISON_NAME, MANIFEST_NAME, check_new_avatar, work_folder
 from talkinghead.progress import Progress, relayed
 from talkinghead.speech_choice import fetch_weights, load_embedding, weights_sha256
@@ -78,12 +78,14 @@ def compare(
 
     Raises:
         OutputExistsError: the folder holds another comparison, which is not to be replaced.
+        NothingHeldOutError: the video is too short.
         NoFeatureError: not one of the features can be used.
         UserError: see `fit`.
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
     info = probe(video)
     protocol = _protocol(info, config)
+    check_length(info, config.fit().holdout)
     holds_another = _check_subject(folder, protocol, overwrite)
     features, missing = yield from _usable(config.features)
     looking = yield from available(EvaluateConfig(config.fit()), info.fps)
@@ -164,18 +166,14 @@ def _usable(features: Sequence[str]) -> Generator[Progress, None, tuple[list[str
 
 def _head(info: VideoInfo, path: Path, config: CompareConfig) -> Generator[Progress, None, Avatar]:
     """The avatar whose head all features share; fitted, unless it is there."""
-    fitted = fitted_frame_count(info, config.fit().holdout)
-    expected = (FileRecord.of(info.path).sha256, __version__, DEFAULT_SPEECH, config.preset, config.seed, fitted)
+    expected = (FileRecord.of(info.path).sha256, __version__, DEFAULT_SPEECH, config.preset, config.seed)
     try:
         avatar = load_avatar(path)
     except (DamagedAvatarError, NotAnAvatarError, OlderAvatarError):
         avatar = None  # of a run that was stopped, of another release, or changed since: it is fitted below
     if avatar is not None:
         facts = avatar.manifest
-        found = (
-            *(facts.source_sha256, facts.talkinghead_version, facts.speech_feature),
-            *(facts.preset, facts.seed, facts.fitted_frames),
-        )
+        found = (facts.source_sha256, facts.talkinghead_version, facts.speech_feature, facts.preset, facts.seed)
         if found == expected:
             return avatar
     check_new_avatar(path, overwrite=True)

@@ -29,7 +29,7 @@ from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame,
 from talkinghead.evaluation.order import order_notes
 from talkinghead.evaluation.reading import lip_reader, lip_reading_protocol
 from talkinghead.evaluation.result import Evaluation, Figures
-from talkinghead.fit import fit
+from talkinghead.fit import fit, fitted_frame_count
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.report.page import REPORT_NAME, write_report
@@ -37,7 +37,7 @@ from talkinghead.speech_choice import fetch_weights
 from tools import lip_closures, metrics
 from tools.errors import OutputError, UserError
 from tools.tracked_clip import TOPOLOGIES, CropBox
-from tools.video import read_frames
+from tools.video import VideoInfo, probe, read_frames
 
 LEAST_FRAMES = 37
 """Fewer say too little, and leave no room to shuffle."""
@@ -50,7 +50,7 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
     A report that cannot be written is a note of the evaluation.
 
     Raises:
-        NothingHeldOutError: the avatar was fitted to the whole clip.
+        NothingHeldOutError: the avatar was fitted to the whole clip, or the clip is too short.
         UserError: see `fit` and `load_avatar`.
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
@@ -61,6 +61,7 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
         avatar = load_avatar(target)
         evaluation = yield from _measured(avatar, config)
         return _reported(avatar, evaluation, config)
+    check_length(probe(target), config.fit.holdout)
     with tempfile.TemporaryDirectory(prefix="talkinghead-evaluate-") as folder:
         output = Path(folder) / "held-out.avatar"
         yield from fit(target, output, config.fit)
@@ -71,6 +72,20 @@ def _measured(avatar: Avatar, config: EvaluateConfig) -> Generator[Progress, Non
     held_out_frames(avatar)  # complains before anything is fetched
     looking = yield from available(config, avatar.manifest.fps)
     return (yield from measure(avatar, looking, config))
+
+
+def check_length(info: VideoInfo, holdout: float) -> None:
+    """Says before a fit that a video is too short to keep so large a share of it out.
+
+    Raises:
+        NothingHeldOutError: it is.
+    """
+    kept = info.frame_count - fitted_frame_count(info, holdout)
+    if kept < LEAST_FRAMES:
+        raise NothingHeldOutError(
+            f"{info.path} has {info.frame_count} frames, of which --holdout {holdout} keeps {kept} for measuring, "
+            f"expected {LEAST_FRAMES} or more: give a longer video, or to `evaluate` a larger --holdout"
+        )
 
 
 def _reported(avatar: Avatar, evaluation: Evaluation, config: EvaluateConfig) -> Evaluation:

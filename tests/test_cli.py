@@ -260,7 +260,7 @@ def test_a_job_is_closed_when_interrupted(
     assert main(["speak", str(tmp_path / "tiny.avatar"), str(speech), "-o", str(tmp_path / "out.mp4")]) == 130
     assert closed == [True]
     assert capsys.readouterr().err.endswith(
-        "talkinghead: stopped; nothing half-written is left, and a fit that is started again goes on\n"
+        "talkinghead: stopped; nothing half-written is left, and a fit or comparison that is started again goes on\n"
     )
 
 
@@ -306,7 +306,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     assert job.returncode == 130, complaints
     assert (
         complaints.splitlines()[-1]
-        == "talkinghead: stopped; nothing half-written is left, and a fit that is started again goes on"
+        == "talkinghead: stopped; nothing half-written is left, and a fit or comparison that is started again goes on"
     )
     assert "Traceback" not in complaints
     assert sorted(path.name for path in tmp_path.iterdir()) == before

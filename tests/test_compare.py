@@ -22,7 +22,7 @@ from talkinghead.cli import main
 from talkinghead.compare import compare
 from talkinghead.comparison import Comparison, FeatureFigures
 from talkinghead.config import CompareConfig, EvaluateConfig, FitConfig
-from talkinghead.errors import NoFeatureError, OutputExistsError
+from talkinghead.errors import NoFeatureError, NothingHeldOutError, OutputExistsError
 from talkinghead.evaluate import measure
 from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.instruments import Measure
@@ -341,6 +341,15 @@ def test_without_any_feature_nothing_is_fitted(
     assert main(command) == 2
     assert "no speech feature can be used: hubert left out: " in capsys.readouterr().err
     assert work.done == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_is_too_short_is_refused_at_once(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talkinghead.config, "EVALUATION_HOLDOUT", 0.1)
+    with pytest.raises(NothingHeldOutError, match="give a longer video"):
+        compared(tmp_path / "out")
+    assert work.done == [] and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("error", [LipClipError("no lips"), FeatureUnavailableError("no package")])

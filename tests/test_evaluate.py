@@ -185,6 +185,13 @@ def test_an_avatar_fitted_to_its_whole_clip_is_refused(tmp_path: Path) -> None:
         next(evaluate(tmp_path / "tiny.avatar", EvaluateConfig()))
 
 
+def test_a_video_that_is_too_short_is_refused_before_it_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talkinghead.evaluate, "fit", None)
+    config = EvaluateConfig(replace(EvaluateConfig().fit, holdout=0.1))
+    with pytest.raises(NothingHeldOutError, match=r"has 293 frames, of which --holdout 0\.1 keeps 29 .* longer video"):
+        next(evaluate(demo_clip().path, config))
+
+
 def test_a_video_is_fitted_with_a_held_out_part_first(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
