@@ -6,7 +6,7 @@ sound otherwise. A track that starts later is led by silence; one that starts ea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 
 from tools.errors import DamagedMediaError, NoAudioError
 from tools.ffmpeg_process import FfmpegFailure, read_blocks
-from tools.media import SoundTrack, first_sound_track, sound_from_zero
+from tools.media import first_sound_track, sound_from_zero
 
 SAMPLE_RATE = 16_000
 """Samples per second that the speech encoders take."""
@@ -60,7 +60,7 @@ def probe_audio(path: Path | str) -> AudioInfo:
     """
     path = Path(path)
     track = first_sound_track(path)
-    count = sum(len(block) for block in _decoded(path, track, track.sample_rate, block_samples=1 << 18))
+    count = sum(len(block) for block in decoded_blocks(path, track.sample_rate, 1, block_samples=1 << 18))
     return AudioInfo(path, Fraction(count, track.sample_rate), track.sample_rate, track.channels, track.codec)
 
 
@@ -81,10 +81,9 @@ def read_audio_blocks(path: Path | str, block_s: float, offset: Fraction = Fract
 
     Raises: as `probe_audio`, while iterating.
     """
-    path = Path(path)
     block_samples = max(1, round(block_s * SAMPLE_RATE))
-    for samples in _decoded(path, first_sound_track(path), SAMPLE_RATE, block_samples, offset):
-        yield Waveform(samples.astype(np.float32) / INT32_FULL_SCALE, SAMPLE_RATE)
+    for samples in decoded_blocks(Path(path), SAMPLE_RATE, 1, block_samples, offset):
+        yield Waveform(samples[:, 0].astype(np.float32) / INT32_FULL_SCALE, SAMPLE_RATE)
 
 
 def frame_count(duration_s: Fraction, fps: Fraction) -> int:
@@ -92,25 +91,28 @@ def frame_count(duration_s: Fraction, fps: Fraction) -> int:
     return round(Fraction(duration_s) * fps)
 
 
-def _decoded(
-    path: Path, track: SoundTrack, sample_rate: int, block_samples: int, offset: Fraction = Fraction(0)
-) -> Iterator[np.ndarray]:
-    """The track from time 0 on, mixed to mono: int32 in blocks.
+def decoded_blocks(
+    path: Path, sample_rate: int, channels: int, block_samples: int, offset: Fraction = Fraction(0)
+) -> Generator[np.ndarray, None, None]:
+    """The first sound track from time 0 on, `offset` seconds later, mixed to mono or stereo: int32 [n, channels].
 
     Whole numbers, since only for them does ffmpeg scale a mix of several channels so that it cannot clip.
+
+    Raises: as `probe_audio`, while iterating; but that nothing is left after a negative offset is no error.
     """
     output = (
-        sound_from_zero(path, track, offset, sample_rate)
-        .filter("aformat", channel_layouts="mono", sample_fmts="s32")
+        sound_from_zero(path, first_sound_track(path), offset, sample_rate)
+        .filter("aformat", channel_layouts={1: "mono", 2: "stereo"}[channels], sample_fmts="s32")
         .output("pipe:", format="s32le")
         .global_args("-copyts")
     )
+    frame_bytes = channels * np.dtype(np.int32).itemsize
     received = False
     try:
-        for block in read_blocks(output, block_samples * np.dtype(np.int32).itemsize):
+        for block in read_blocks(output, block_samples * frame_bytes):
             received = True
-            yield np.frombuffer(block, "<i4")
+            yield np.frombuffer(block, "<i4").reshape(-1, channels)
     except FfmpegFailure as failure:
         raise DamagedMediaError(f"the sound of {path} cannot be decoded ({failure}): export it again") from failure
-    if not received:
+    if not received and offset >= 0:
         raise NoAudioError(f"the sound track of {path} is empty: give a file with speech")

@@ -69,6 +69,10 @@ class SoundTrack:
     codec: str
     sample_rate: int
     channels: int
+    layout: str
+    """ffmpeg's name of the channels' places; the usual one for so many where the file does not say."""
+    sample_bits: int | None
+    """Bits of a decoded sample; None: its samples are floating-point numbers."""
 
 
 def first_sound_track(path: Path) -> SoundTrack:
@@ -83,7 +87,14 @@ def first_sound_track(path: Path) -> SoundTrack:
         if stream is None:
             raise NoAudioError(f"{path} has no sound track: give a file with speech")
         codec = stream.codec_context
-        return SoundTrack(stream.index, codec.codec.canonical_name, codec.sample_rate, codec.channels)
+        return SoundTrack(
+            stream_index=stream.index,
+            codec=codec.codec.canonical_name,
+            sample_rate=codec.sample_rate,
+            channels=codec.channels,
+            layout=codec.layout.name if " " not in codec.layout.name else av.AudioLayout(f"{codec.channels}c").name,
+            sample_bits=None if codec.format.name[:3] in ("flt", "dbl") else codec.format.bits,
+        )
 
 
 @dataclass(frozen=True)
