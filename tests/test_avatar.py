@@ -417,6 +417,24 @@ def test_an_older_format_says_what_to_fit_again(folder: Path) -> None:
         load_avatar(folder)
 
 
+def test_an_avatar_of_format_3_is_read_and_saved_anew_as_of_this_release(folder: Path, clip: Path) -> None:
+    facts = json.loads((folder / "avatar.json").read_text(encoding="utf-8"))
+    older = {name: value for name, value in facts["avatar"].items() if name != "consent"} | {"format_version": 3}
+    reseal(folder, {"avatar": older, "files": facts["files"]}, version=3)
+    avatar = load_avatar(folder)
+    assert (avatar.manifest.format_version, avatar.manifest.consent) == (3, "")
+    saved = save_avatar(avatar, clip, folder)
+    assert load_avatar(folder).manifest == saved.manifest == dataclasses.replace(avatar.manifest, format_version=4)
+
+
+@pytest.mark.parametrize(("version", "told"), [(3, 4), (4, 3)])
+def test_a_format_that_is_told_in_two_ways(folder: Path, version: int, told: int) -> None:
+    facts = json.loads((folder / "avatar.json").read_text(encoding="utf-8"))
+    reseal(folder, {"avatar": facts["avatar"] | {"format_version": told}, "files": facts["files"]}, version=version)
+    with pytest.raises(DamagedAvatarError, match=f"expected format {version}, got {told}"):
+        load_avatar(folder)
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "source.mp4/../../x", "SOURCE.MP4"])
 def test_names_in_the_manifest_open_nothing_else(folder: Path, name: str) -> None:
     (folder.parent / "secret").write_text("secret")
@@ -455,6 +473,8 @@ def test_names_in_the_manifest_open_nothing_else(folder: Path, name: str) -> Non
         ({"field": {"plane_resolution": 5, "plane_channels": 2, "hidden": 4}}, "planes"),
         ({"field": {"plane_resolution": 10**6, "plane_channels": 2, "hidden": 4}}, "expected field.plane_resolution"),
         ({"findings": "none"}, "expected list"),
+        ({"consent": "yes\x1b[2J"}, "expected a statement of consent of one line"),
+        ({"consent": "x" * 501}, "expected a statement of consent"),
         ({"colour": "red"}, "expected the fields"),
     ],
 )

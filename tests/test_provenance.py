@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +23,10 @@ from tiny_avatar import save_tiny_avatar
 from talkinghead import __version__
 from talkinghead.avatar import Avatar, load_avatar, save_avatar
 from talkinghead.avatar_log import LOG_NAME
-from talkinghead.certificates import Credentials, credentials
-from talkinghead.config import SpeakConfig
+from talkinghead.certificates import CERTIFICATE_VARIABLE, KEY_VARIABLE, Credentials, credentials
+from talkinghead.cli import ASSETS, main
+from talkinghead.config import FitConfig, SpeakConfig
+from talkinghead.doctor import diagnose
 from talkinghead.errors import CertificateError, MarkError
 from talkinghead.file_record import FileRecord
 from talkinghead.info import describe
@@ -408,3 +412,80 @@ def test_speech_that_vanishes_while_it_is_said(avatar: Avatar, speech: Path, tmp
     with pytest.raises(MarkError, match="cannot be read any more"):
         next(job)
     assert not (tmp_path / "out.mp4").exists()
+
+
+# At the command line
+
+
+class Terminal(io.StringIO):
+    """Standard input at which somebody sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def saving_fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
+    """Stands for the real fit: leaves a tiny avatar with the statement that it was given."""
+    yield Progress("fitting", 1, 1)
+    tiny = save_tiny_avatar(output.parent)
+    stating = replace(tiny, manifest=replace(tiny.manifest, consent=config.consent))
+    save_avatar(stating, output.parent / "tiny-source.mp4", output)
+
+
+@pytest.mark.parametrize(
+    ("typed", "options", "consent", "is_asked"),
+    [
+        ("Zoë, agreed \n", [], "Zoë, agreed", True),
+        ("\n", [], "", True),
+        ("", [], "", True),  # Ctrl-D
+        ("unread\n", ["--consent", "On paper"], "On paper", False),
+        (None, [], "", False),
+    ],
+)
+def test_fit_asks_for_consent_once_and_only_at_a_terminal(
+    typed: str | None,
+    options: list[str],
+    consent: str,
+    is_asked: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("talkinghead.fit.fit", saving_fit)
+    monkeypatch.setattr("sys.stdin", io.StringIO("no terminal\n") if typed is None else Terminal(typed))
+    assert main(["fit", str(ASSETS / "demo_clip.mp4"), "-o", str(tmp_path / "new.avatar"), *options]) == 0
+    shown = capsys.readouterr().err
+    assert shown.count("did they agree?") == is_asked and ("no statement that" in shown) == (not consent)
+    assert facts(tmp_path / "new.avatar")["consent"] == (consent or "none is recorded")
+
+
+def test_consent_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for statement in ("two\nlines", "x" * 501, "\x1b[2J"):
+        assert main(["fit", "clip.mp4", "-o", str(tmp_path / "new.avatar"), "--consent", statement]) == 2
+        assert "one line of at most 500 characters" in capsys.readouterr().err
+
+
+def test_the_test_certificate_is_mentioned(
+    avatar: Avatar, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in (CERTIFICATE_VARIABLE, KEY_VARIABLE):
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (before,) = [finding for finding in diagnose() if finding.name == "certificate"]
+    assert before.ok and "is made when" in before.detail and not (tmp_path / "cache").exists()
+    assert main(["speak", str(avatar.path), str(speech), "-o", str(tmp_path / "out.mp4")]) == 0
+    assert "note: the video is signed with a test certificate of this machine" in capsys.readouterr().err
+    manifest_of(tmp_path / "out.mp4")
+    (after,) = [finding for finding in diagnose() if finding.name == "certificate"]
+    assert after.ok and after.detail.startswith("talkinghead test certificate, valid until")
+
+
+def test_a_wrong_certificate_is_told_before_anything_is_loaded(
+    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "nowhere.pem"))
+    assert main(["speak", "no.avatar", str(speech), "-o", str(tmp_path / "out.mp4")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("talkinghead: ") and "nowhere.pem cannot be read" in line
+    (finding,) = [finding for finding in diagnose() if finding.name == "certificate"]
+    assert not finding.ok and finding.remedy
