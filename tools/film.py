@@ -9,6 +9,7 @@ import re
 import struct
 import subprocess
 from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -66,6 +68,8 @@ class PictureTable:
     """int64 [N]: time stamps in the film's time base."""
     afresh: np.ndarray
     """bool [N]: nothing from this picture on refers to an earlier one."""
+    opens: np.ndarray
+    """bool [N]: so it is for what is shown after this picture, and the film's coding can be made to say so."""
     shown: np.ndarray
     """bool [N]: not cut off by the file's edit list."""
 
@@ -119,8 +123,7 @@ def probe_film(path: Path | str) -> Film:
         stream = moving_picture_stream(container)
         codec = stream.codec_context
         codec.thread_count = 1
-        picture, pictures = _scan(container, stream, _header(stream))
-        first = picture
+        first, pictures = _scan(path, container, stream, _header(stream))
         if first is None:
             raise DamagedMediaError(f"{path} holds no picture that can be decoded: export it again")
         shown = pictures.times[pictures.shown]
@@ -161,12 +164,12 @@ def _header(stream: VideoStream) -> StreamHeader | None:
 
 
 def _scan(
-    container: InputContainer, stream: VideoStream, header: StreamHeader | None
+    path: Path, container: InputContainer, stream: VideoStream, header: StreamHeader | None
 ) -> tuple[VideoFrame | None, PictureTable]:
     is_intra = stream.codec_context.codec.canonical_name in INTRA_CODECS
-    times, afresh, shown = array("q"), bytearray(), bytearray()
+    times, afresh, opens, shown = array("q"), bytearray(), bytearray(), bytearray()
     picture: VideoFrame | None = None
-    for packet in container.demux(stream):
+    for packet in packets_of(container, [stream], path):
         if not is_picture(packet):
             if picture is None:
                 picture = _decoded(packet)
@@ -174,12 +177,24 @@ def _scan(
         if picture is None:
             picture = _decoded(packet)
         times.append(time_of(packet))
-        afresh.append(is_intra or (header is not None and packet.is_keyframe and header.starts_afresh(bytes(packet))))
+        is_entry = header is not None and packet.is_keyframe
+        afresh.append(is_intra or (is_entry and header.starts_afresh(bytes(packet))))
+        opens.append(is_entry and header.is_open(bytes(packet)))
         shown.append(not packet.is_discard)
-    table = PictureTable(
-        np.array(times, np.int64), np.frombuffer(bytes(afresh), bool), np.frombuffer(bytes(shown), bool)
-    )
-    return picture, table
+    flags = (np.frombuffer(bytes(flag), bool) for flag in (afresh, opens, shown))
+    return picture, PictureTable(np.array(times, np.int64), *flags)
+
+
+def packets_of(container: InputContainer, streams: Sequence[Stream], path: Path) -> Iterator[av.Packet]:
+    """Packets as the file stores them.
+
+    Raises:
+        DamagedMediaError: the file cannot be read to its end.
+    """
+    try:
+        yield from container.demux(*streams)
+    except (av.FFmpegError, OSError) as error:
+        raise DamagedMediaError(f"{path} cannot be read to its end ({error.strerror}): export it again") from error
 
 
 def is_picture(packet: av.Packet) -> bool:

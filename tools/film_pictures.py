@@ -26,7 +26,7 @@ from av.video.frame import VideoFrame
 
 from tools.errors import DamagedMediaError, UnsupportedFootageError
 from tools.ffmpeg_process import PIPE_BYTES, compile_command, end_process, first_complaint
-from tools.film import Film, is_picture, time_of
+from tools.film import Film, is_picture, packets_of, time_of
 from tools.film_colours import FilmColours
 from tools.film_pieces import Piece
 from tools.media import moving_picture_stream, open_media
@@ -173,7 +173,7 @@ def decoded(film: Film, pieces: Iterable[Piece]) -> Iterator[VideoFrame]:
     with open_media(film.path) as container:
         stream = moving_picture_stream(container)
         stream.thread_type = "AUTO"
-        packets = enumerate(packet for packet in container.demux(stream) if is_picture(packet))
+        packets = enumerate(filter(is_picture, packets_of(container, [stream], film.path)))
         for piece in pieces:
             decoder = PieceDecoder(form, piece)
             for place, packet in packets:
@@ -185,12 +185,13 @@ def decoded(film: Film, pieces: Iterable[Piece]) -> Iterator[VideoFrame]:
 
 
 class PieceDecoder:
-    """Decodes a piece's packets; pictures before the piece, which decoding may have to begin at, are dropped."""
+    """Decodes a piece's packets; its link is dropped, and so are pictures before the piece that decoding begins at."""
 
     def __init__(self, form: PictureForm, piece: Piece) -> None:
-        times = form.film.pictures.times[piece.start : piece.stop]
+        times = form.film.pictures.times
         self._form = form
-        self._first = int(times.min())
+        self._first = int(times[piece.start : piece.stop].min())
+        self._link = None if piece.link is None else int(times[piece.link])
 
     def decode(self, stream: av.VideoStream, packet: av.Packet) -> Iterator[VideoFrame]:
         """Pictures that are complete now. Raises as `decoded`."""
@@ -209,7 +210,7 @@ class PieceDecoder:
         except av.FFmpegError as error:
             raise DamagedMediaError(f"{film.path} cannot be decoded ({error.strerror}): export it again") from error
         for frame in frames:
-            if frame.pts is not None and frame.pts >= self._first:
+            if frame.pts is not None and frame.pts >= self._first and frame.pts != self._link:
                 self._form.check(frame)
                 yield frame
 

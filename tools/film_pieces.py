@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from tools.film import Film
+from tools.film import Film, PictureTable
 
 TimeRange = tuple[Fraction, Fraction]
 """Seconds on the film's time axis; the end does not belong to it."""
@@ -25,7 +25,10 @@ class Piece:
     start: int
     """The first picture encoded anew: all stored before it are also shown before it."""
     stop: int
-    """One after the last; this picture starts afresh, or the film ends."""
+    """One after the last; from there on nothing refers to pictures of the piece."""
+    link: int | None = None
+    """A picture within the piece that is copied, and stored as its last: the first of an open group, of which what is
+    shown before it is encoded anew."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Plan:
     pieces: tuple[Piece, ...]
     is_whole: bool
     """The film cannot be cut, so that all of it is encoded anew."""
+    count: int
+    """Pictures of the output; the film's edit list cuts off what is stored after."""
 
 
 def check_ranges(ranges: Sequence[TimeRange]) -> None:
@@ -61,33 +66,64 @@ def plan_pieces(film: Film, ranges: Sequence[TimeRange], can_splice: bool) -> Pl
     """The fewest pictures that have to be encoded anew.
 
     A piece begins inside a group of pictures where it may: what is stored before never refers to what comes after, and
-    the piece's own first picture starts afresh. It ends before a picture of the film that starts afresh.
+    the piece's own first picture starts afresh. It ends where a group of the film begins.
     """
-    inside = in_ranges(film, ranges)
-    count = len(inside)
-    if not inside.any():
-        return Plan((), is_whole=False)
-    if not can_splice or not _is_in_order(film):
-        return Plan((Piece(0, 0, count),), is_whole=True)
-    separable = _separable(film.pictures.times)
-    starts = np.flatnonzero(separable)
-    cuts = np.flatnonzero(separable & film.pictures.afresh)
+    pictures = film.pictures
+    shown_times = pictures.times[pictures.shown]
+    count = int(np.flatnonzero(pictures.shown)[-1]) + 1
+    cut_off = np.flatnonzero(~pictures.shown & (pictures.times > shown_times.min()))
+    wanted = [np.flatnonzero(in_ranges(film, [span])) for span in ranges]
+    wanted = [places for places in wanted if len(places)]
+    if len(cut_off) and cut_off[0] < count:  # decoded for others' sake, but not to be shown
+        wanted.append(np.arange(cut_off[0], count))
+    if not wanted:
+        return Plan((), is_whole=False, count=count)
+    if not can_splice or pictures.times[cut_off].min(initial=shown_times.max()) < shown_times.max():
+        return Plan((Piece(0, 0, count),), is_whole=True, count=count)
     pieces: list[Piece] = []
-    for start, stop in ranges:
-        places = np.flatnonzero(in_ranges(film, [(start, stop)]))
-        if not len(places):
-            continue
-        first = int(starts[np.searchsorted(starts, places[0], "right") - 1])
-        after = np.searchsorted(cuts, places[-1], "right")
-        end = int(cuts[after]) if after < len(cuts) else count
-        before = np.searchsorted(cuts, first, "right")
-        decode_from = int(cuts[before - 1]) if before else 0
-        if pieces and first <= pieces[-1].stop:
+    cuts = _Cuts(pictures, count)
+    for places in wanted:
+        piece = cuts.around(int(places[0]), int(places[-1]))
+        while pieces and piece.start <= pieces[-1].stop:
             previous = pieces.pop()
-            first, decode_from = previous.start, previous.decode_from
-            end = max(end, previous.stop)
-        pieces.append(Piece(decode_from, first, end))
-    return Plan(tuple(pieces), is_whole=False)
+            decode_from = min(previous.decode_from, piece.decode_from)
+            later = max(previous, piece, key=lambda part: part.stop)
+            piece = replace(later, decode_from=decode_from, start=min(previous.start, piece.start))
+        pieces.append(piece)
+    return Plan(tuple(pieces), is_whole=False, count=count)
+
+
+class _Cuts:
+    """Where a film's pictures can be parted."""
+
+    def __init__(self, pictures: PictureTable, count: int) -> None:
+        times = pictures.times[:count]
+        latest_before = np.maximum.accumulate(times)[:-1]
+        earliest_from = np.minimum.accumulate(times[::-1])[::-1][1:]
+        separable = np.concatenate(([True], latest_before < earliest_from))
+        self._count = count
+        self._starts = np.flatnonzero(separable)
+        """All pictures stored before these are shown before them and before all that follow."""
+        entries = np.flatnonzero(separable & (pictures.afresh | pictures.opens)[:count])
+        # Pictures shown before an open group's first are stored right after it, up to the next one that parts the film.
+        ends = np.append(self._starts, count)[np.searchsorted(self._starts, entries, "right")]
+        leading = np.array([np.count_nonzero(times[k:end] < times[k]) for k, end in zip(entries, ends, strict=True)])
+        is_whole = pictures.afresh[entries] | (leading == ends - entries - 1)
+        self._entries = entries[is_whole]
+        self._leading = np.where(pictures.afresh[entries], 0, leading)[is_whole]
+
+    def around(self, first: int, last: int) -> Piece:
+        """The smallest piece that holds these pictures, as stored, and those between."""
+        start = int(self._starts[np.searchsorted(self._starts, first, "right") - 1])
+        before = np.flatnonzero(self._entries + self._leading <= start)
+        decode_from = int(self._entries[before[-1]]) if len(before) else 0
+        after = np.searchsorted(self._entries, last, "right")
+        if after == len(self._entries):
+            return Piece(decode_from, start, self._count)
+        entry, leading = int(self._entries[after]), int(self._leading[after])
+        if leading:
+            return Piece(decode_from, start, entry + leading + 1, link=entry)
+        return Piece(decode_from, start, entry)
 
 
 def reorder_delay(times: np.ndarray) -> int:
@@ -96,20 +132,6 @@ def reorder_delay(times: np.ndarray) -> int:
     With it taken off, the sorted times are decode times: strictly increasing, and never after the picture is shown.
     """
     return int((np.sort(times) - times).max(initial=0))
-
-
-def _separable(times: np.ndarray) -> np.ndarray:
-    """bool [N]: all pictures stored before this one are shown before it and before all that follow."""
-    latest_before = np.maximum.accumulate(times)[:-1]
-    earliest_from = np.minimum.accumulate(times[::-1])[::-1][1:]
-    return np.concatenate(([True], latest_before < earliest_from))
-
-
-def _is_in_order(film: Film) -> bool:
-    """Whether the edit list at most cuts off the beginning; one that joins parts or cuts the end repeats times."""
-    pictures = film.pictures
-    hidden = pictures.times[~pictures.shown]
-    return not len(hidden) or bool(hidden.max() < pictures.times[pictures.shown].min())
 
 
 def _first_time_stamp(film: Film, seconds: Fraction) -> int:

@@ -28,7 +28,7 @@ from tools.film_encoding import (
 )
 from tools.film_pictures import FilmPicture, PictureForm, PieceDecoder, decoded, shown
 from tools.film_pieces import Piece, TimeRange, in_ranges, plan_pieces, reorder_delay
-from tools.film_tracks import copy_track
+from tools.film_tracks import copy_track, own_tag
 from tools.video_encoding import Effort
 
 Redraw = Callable[[Iterator[FilmPicture]], Iterator[np.ndarray]]
@@ -111,7 +111,7 @@ class SplicedPictures:
                 f"parts of {film.video.codec} cannot be replaced"
             )
         else:
-            made = copy_track(stream, output)
+            made = copy_track(stream, output, own_tag(stream, output.format.name))
             if self.plan.is_whole:
                 self._context = open_encoder(film, coding, has_header=True)
                 made.codec_context.extradata = self._context.extradata
@@ -126,16 +126,22 @@ class SplicedPictures:
     def take(self, place: int, packet: av.Packet) -> Iterator[av.Packet]:
         """The output's packets that are complete with this one, which is number `place` as the film stores them.
 
+        None is made of packets that the film's edit list cuts off at its end.
+
         Raises:
             DamagedMediaError: it cannot be decoded.
             ValueError: `redraw` yielded something else than asked for.
         """
+        if place >= self.plan.count:
+            return
         piece = self._pieces[0] if self._pieces else None
         is_inside = piece is not None and place >= piece.start
         frames: list[VideoFrame] = []
         if piece is not None and place >= piece.decode_from:
             if is_inside:
                 self._durations[packet.pts if packet.pts is not None else packet.dts] = packet.duration
+                if place == piece.link:
+                    self._link = self._linked(piece, packet)
             frames = list(self._decode(piece, packet))
         if not is_inside:
             yield self._copy(place, packet)
@@ -146,6 +152,8 @@ class SplicedPictures:
                 yield from self._encode(frame)
             if self._encoder is not None:
                 yield from self._timed(self._encoder.encode(None))
+            if piece.link is not None:
+                yield self._link
             self._pieces.popleft()
             self._decoder = self._encoder = None
             self._durations.clear()
@@ -159,6 +167,11 @@ class SplicedPictures:
         if self._decoder is None:
             self._decoder = PieceDecoder(self._form, piece)
         yield from self._decoder.decode(self._stream, packet)
+
+    def _linked(self, piece: Piece, packet: av.Packet) -> av.Packet:
+        """An open group's first picture, after those shown before it have been encoded anew."""
+        linked = with_content(packet, self._coding.header.as_broken_link(bytes(packet)))
+        return self._copy(piece.stop - 1, linked)
 
     def _copy(self, place: int, packet: av.Packet) -> av.Packet:
         self.copied += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -144,31 +145,47 @@ def add_tracks(
             continue
         elif stream.disposition & Disposition.attached_pic and muxer == "matroska":
             _attach_cover(source, stream, output)
-        elif _takes(muxer, stream):
-            made = copy_track(stream, output)
+        elif (tag := _tag_taken(muxer, stream)) is not None:
+            made = copy_track(stream, output, tag)
             if stream is first_sound and sound is not None:
                 made.disposition = Disposition(int(made.disposition) & ~int(Disposition.default))
                 made.metadata.setdefault("title", "Original")
             copies.streams[stream.index] = made
         else:
-            copies.notes.append(f"{_described(stream)} is left out: {_NAMES[muxer]} cannot hold it; .mkv may")
+            copies.notes.append(f"{_described(stream)} is left out: {_NAMES[muxer]} cannot hold it")
     if sound is not None and first_sound is None:
         sound.add_to(output, like=None)
     output.set_chapters(source.chapters())
-    output.metadata.update({k: v for k, v in source.metadata.items() if k not in _MADE_BY_THE_MUXER})
+    output.metadata.update(kept_metadata(source))
     return copies
 
 
-def copy_track(stream: Stream, output: OutputContainer) -> Stream:
-    """An output stream of the same coding, names, role and side data (rotation, mastering display)."""
+def kept_metadata(source: InputContainer) -> dict[str, str]:
+    """What a film says about itself. Names that every container knows are in lower case, which Matroska has not."""
+    named = {key.lower() if key.lower() in _COMMON_KEYS else key: value for key, value in source.metadata.items()}
+    return {key: value for key, value in named.items() if key not in _MADE_BY_THE_MUXER}
+
+
+def copy_track(stream: Stream, output: OutputContainer, tag: str) -> Stream:
+    """An output stream of the same coding, names, role and side data (rotation, mastering display).
+
+    tag: the name that the container has for the coding; empty for its usual one.
+    """
     made = output.add_stream_from_template(stream, opaque=True)
     made.time_base = stream.time_base
     made.disposition = stream.disposition
     made.metadata.update(stream.metadata)
-    both_are_quicktime = output.format.name in ("mp4", "mov") and "mov" in stream.container.format.name.split(",")
-    if both_are_quicktime and stream.codec_context is not None:
-        made.codec_context.codec_tag = stream.codec_context.codec_tag
+    if "name" in stream.metadata:  # what libavformat calls the title of a QuickTime track when it reads one
+        made.metadata["title"] = made.metadata.pop("name")
+    if tag:
+        made.codec_context.codec_tag = tag
     return made
+
+
+def own_tag(stream: Stream, muxer: str) -> str:
+    """The name that a track's coding has in its file, if the output uses the same names."""
+    both_are_quicktime = muxer in ("mp4", "mov") and "mov" in stream.container.format.name.split(",")
+    return stream.codec_context.codec_tag if both_are_quicktime and stream.codec_context is not None else ""
 
 
 def _is_made_by_the_muxer(stream: Stream, source: InputContainer) -> bool:
@@ -178,17 +195,15 @@ def _is_made_by_the_muxer(stream: Stream, source: InputContainer) -> bool:
     return "timecode" in stream.metadata or bool(source.chapters() and stream.name == "bin_data")
 
 
-def _takes(muxer: str, stream: Stream) -> bool:
-    """Whether a container can hold a track, found out by writing the header of a file with it."""
-    trial = av.open(io.BytesIO(), "w", format=muxer, container_options={"strict": "-2"})
-    try:
-        made = trial.add_stream_from_template(stream, opaque=True)
-        made.disposition = stream.disposition
-        made.metadata.update(stream.metadata)
-        trial.start_encoding()
-    except (av.FFmpegError, ValueError, KeyError):
-        return False
-    return True
+def _tag_taken(muxer: str, stream: Stream) -> str | None:
+    """The name under which a container takes a track, found out by writing headers of files; None if it does not."""
+    for tag in dict.fromkeys((own_tag(stream, muxer), "")):
+        trial = av.open(io.BytesIO(), "w", format=muxer, container_options={"strict": "-2"})
+        with contextlib.suppress(av.FFmpegError, ValueError):
+            copy_track(stream, trial, tag)
+            trial.start_encoding()
+            return tag
+    return None
 
 
 def _attach_cover(source: InputContainer, stream: Stream, output: OutputContainer) -> None:

@@ -14,10 +14,10 @@ from av.container import InputContainer, OutputContainer
 
 from tools.errors import OutputError
 from tools.ffmpeg_process import media_url
-from tools.film import Film, is_picture
+from tools.film import Film, is_picture, packets_of
 from tools.film_pieces import TimeRange, check_ranges
 from tools.film_splicing import Redraw, SplicedPictures
-from tools.film_tracks import NewSound, TrackCopies, add_tracks, muxer_for, muxer_options
+from tools.film_tracks import NewSound, TrackCopies, add_tracks, kept_metadata, muxer_for, muxer_options
 from tools.media import open_media
 from tools.video_encoding import Effort
 from tools.video_writer import temporary_sibling
@@ -92,12 +92,18 @@ def rewrite_film(
     pictures = SplicedPictures(film, ranges, redraw, settings.preset)
     new_sound = None if sound is None else NewSound(sound, film.path, film.video.start)
     try:
-        with open_media(film.path) as source, pictures.redrawing(), _complaints(output):
-            options = muxer_options(muxer, source.metadata, film.time_base)
-            with _target(temporary, muxer, options) as target:
+        with open_media(film.path) as source, pictures.redrawing():
+            options = muxer_options(muxer, kept_metadata(source), film.time_base)
+            with _target(temporary, muxer, options, output) as target:
                 tracks = add_tracks(source, target, pictures.add_to, new_sound, settings.keep_original_sound)
-                yield from _copy(source, target, film, pictures, tracks, new_sound)
-                pictures.finish()
+                shown = 0
+                for done, packet in _packets(source, film, pictures, tracks, new_sound):
+                    with _complaints(output):
+                        target.mux(packet)
+                    if done > shown:
+                        shown = done
+                        yield RewriteProgress(done, len(film.pictures.times))
+            pictures.finish()
         if finish is not None:
             finish(temporary)
         with _complaints(output):
@@ -107,35 +113,27 @@ def rewrite_film(
     return _report(film, pictures, tracks)
 
 
-def _copy(
-    source: InputContainer,
-    target: OutputContainer,
-    film: Film,
-    pictures: SplicedPictures,
-    tracks: TrackCopies,
-    sound: NewSound | None,
-) -> Generator[RewriteProgress, None, None]:
-    """Every packet of the film on its way, new sound among them in the order of time."""
+def _packets(
+    source: InputContainer, film: Film, pictures: SplicedPictures, tracks: TrackCopies, sound: NewSound | None
+) -> Iterator[tuple[int, av.Packet]]:
+    """Every packet of the output in the order of time, and how many of the film's pictures have been read by then."""
     waiting = _Waiting(iter(()) if sound is None else sound.packets())
-    total = len(film.pictures.times)
     heard: set[int] = set()
     place = 0
-    for packet in source.demux([source.streams[index] for index in tracks.streams]):
+    for packet in packets_of(source, [source.streams[index] for index in tracks.streams], film.path):
         index = packet.stream.index
         if index == film.video.stream_index:
-            if not is_picture(packet):
-                continue
-            for made in pictures.take(place, packet):
-                target.mux(waiting.until(made))
-                target.mux(made)
-            place += 1
-            yield RewriteProgress(place, total)
+            if is_picture(packet):
+                place += 1
+                for made in pictures.take(place - 1, packet):
+                    yield from ((place, due) for due in waiting.until(made))
+                    yield place, made
         elif packet.size and not (packet.is_discard and index in heard):  # the edit list cuts it off at the end
             if not packet.is_discard:
                 heard.add(index)
             packet.stream = tracks.streams[index]
-            target.mux(packet)
-    target.mux(waiting.until(None))
+            yield place, packet
+    yield from ((place, due) for due in waiting.until(None))
 
 
 class _Waiting:
@@ -157,16 +155,18 @@ def _time(packet: av.Packet) -> Fraction:
 
 
 @contextlib.contextmanager
-def _target(path: Path, muxer: str, options: dict[str, str]) -> Iterator[OutputContainer]:
+def _target(path: Path, muxer: str, options: dict[str, str], output: Path) -> Iterator[OutputContainer]:
     """A file for packets; it is not completed if the block fails."""
-    container = av.open(media_url(path), "w", format=muxer, container_options=options)
+    with _complaints(output):
+        container = av.open(media_url(path), "w", format=muxer, container_options=options)
     try:
         yield container
     except BaseException:
-        with contextlib.suppress(av.FFmpegError, ValueError):
+        with contextlib.suppress(av.FFmpegError, OSError, ValueError):
             container.close()
         raise
-    container.close()
+    with _complaints(output):
+        container.close()
 
 
 @contextlib.contextmanager

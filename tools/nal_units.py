@@ -17,10 +17,11 @@ _ANY_START_CODE = re.compile(rb"\x00*\x00\x00\x01")
 _H264_SPS, _H264_PPS = 7, 8
 _HEVC_ACCESS_UNIT_DELIMITER = 35
 _PARAMETER_SETS: dict[Codec, frozenset[int]] = {"h264": frozenset({7, 8, 13}), "hevc": frozenset({32, 33, 34})}
-# ITU-T H.264 table 7-1; ITU-T H.265 table 7-1: IDR_W_RADL and IDR_N_LP. Recovery points and CRA are none of them:
-# pictures shown after those may still refer to what came before.
-_AFRESH: dict[Codec, frozenset[int]] = {"h264": frozenset({5}), "hevc": frozenset({19, 20})}
-_LAST_SLICE_TYPE: dict[Codec, int] = {"h264": 5, "hevc": 31}
+# ITU-T H.264 table 7-1: IDR, not the pictures of recovery points. ITU-T H.265 table 7-1: IDR, and BLA of which all
+# leading pictures can be decoded.
+_AFRESH: dict[Codec, frozenset[int]] = {"h264": frozenset({5}), "hevc": frozenset({17, 18, 19, 20})}
+_HEVC_CRA, _HEVC_BLA_WITHOUT_LEADING = 21, 18
+_SLICES: dict[Codec, range] = {"h264": range(1, 6), "hevc": range(32)}
 H264_IDENTIFIERS = 32
 """Sequence parameter sets are numbered 0 to 31."""
 
@@ -47,11 +48,23 @@ class StreamHeader:
 
     def starts_afresh(self, packet: bytes) -> bool:
         """Whether nothing from this picture on refers to an earlier one (IDR)."""
-        for unit in self.split(packet):
-            kind = _kind(unit, self.codec)
-            if 0 < kind <= _LAST_SLICE_TYPE[self.codec]:
-                return kind in _AFRESH[self.codec]
-        return False
+        return self._slice_type(packet) in _AFRESH[self.codec]
+
+    def is_open(self, packet: bytes) -> bool:
+        """Whether it begins an open group (CRA of HEVC).
+
+        Nothing that is shown after it refers to earlier pictures, but what is stored after and shown before it may.
+        """
+        return self.codec == "hevc" and self._slice_type(packet) == _HEVC_CRA
+
+    def as_broken_link(self, packet: bytes) -> bytes:
+        """An open group's first picture as the start of a closed one, without pictures that are shown before it."""
+        return self.join(_as_broken_link(unit) for unit in self.split(packet))
+
+    def _slice_type(self, packet: bytes) -> int | None:
+        """Type of the first unit that is a part of the picture."""
+        kinds = (_kind(unit, self.codec) for unit in self.split(packet))
+        return next((kind for kind in kinds if kind in _SLICES[self.codec]), None)
 
     def with_parameter_sets(self, packet: bytes) -> bytes:
         """The packet with this header's units in front, unless it brings its own."""
@@ -102,6 +115,12 @@ def with_h264_sets(extradata: bytes, added: bytes) -> bytes:
             tail,
         )
     )
+
+
+def _as_broken_link(unit: bytes) -> bytes:
+    if _kind(unit, "hevc") != _HEVC_CRA:
+        return unit
+    return bytes([unit[0] & 0x81 | _HEVC_BLA_WITHOUT_LEADING << 1]) + unit[1:]
 
 
 def _split(data: bytes, length_bytes: int) -> Iterator[bytes]:
