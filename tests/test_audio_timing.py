@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,6 +103,16 @@ FORMS = [(8000, "mono"), (44_100, "stereo"), (48_000, "5.1"), (96_000, "stereo")
 @pytest.mark.parametrize(("rate", "layout"), FORMS)
 def test_rates_and_layouts(rate: int, layout: str, tmp_path: Path) -> None:
     check_place(write_sound(tmp_path / "sound.wav", spoken(rate, layout), rate, layout=layout), CHIRP_S)
+
+
+def test_channels_of_unknown_places_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((9, 2, 48_000, 0, "NONE", ""))
+        file.writeframes(bytes(9 * 2 * 4800))
+    assert first_sound_track(path).channels == 9
+    with pytest.raises(DamagedMediaError, match="9 channels"):
+        read_audio(path)
 
 
 def test_stereo_with_a_silent_channel(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tools.ffmpeg_process import media_url
 
 SEVERAL_PACKETS = 64
 """Packets in which a track's first decodable samples are looked for."""
+FLOATING_POINT = ("flt", "dbl")
 REORDERING_DEPTH = 32  # packets; pictures are stored at most 16 places away from where they are shown (H.264 Annex A)
 
 
@@ -70,7 +71,7 @@ class SoundTrack:
     sample_rate: int
     channels: int
     layout: str
-    """ffmpeg's name of the channels' places; the usual one for so many where the file does not say."""
+    """ffmpeg's name of the channels' places, such as 5.1; where the file does not say, words such as 6 channels."""
     sample_bits: int | None
     """Bits of a decoded sample; None: its samples are floating-point numbers."""
 
@@ -92,8 +93,8 @@ def first_sound_track(path: Path) -> SoundTrack:
             codec=codec.codec.canonical_name,
             sample_rate=codec.sample_rate,
             channels=codec.channels,
-            layout=codec.layout.name if " " not in codec.layout.name else av.AudioLayout(f"{codec.channels}c").name,
-            sample_bits=None if codec.format.name[:3] in ("flt", "dbl") else codec.format.bits,
+            layout=codec.layout.name,
+            sample_bits=None if codec.format is None or codec.format.name[:3] in FLOATING_POINT else codec.format.bits,
         )
 
 
@@ -140,7 +141,8 @@ def sound_from_zero(path: Path, track: SoundTrack, offset: Fraction, sample_rate
 
 def _sound_stream(container: InputContainer) -> AudioStream | None:
     for stream in container.streams.audio:
-        if stream.codec_context is not None and stream.codec_context.sample_rate:
+        codec = stream.codec_context
+        if codec is not None and codec.sample_rate and codec.channels:
             return stream
     return None
 

@@ -12,7 +12,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -105,6 +105,8 @@ def _original(film: Path) -> tuple[SoundTrack, Fraction, Generator[np.ndarray, N
             f"the sound of {film} has {track.channels} channels, and at most {MOST_CHANNELS} can be replaced: "
             "give the film a mix of them as its first sound track"
         )
+    if " " in track.layout:
+        track = replace(track, layout=av.AudioLayout(f"{track.channels}c").name)  # the usual one for so many
     return track, start, _decoded(film, track)
 
 
