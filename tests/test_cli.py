@@ -44,7 +44,7 @@ COMMANDS = (
     *("fit", "speak", "dub", "evaluate", "compare", "features", "train-encoder", "ablate-encoder"),
     *("study", "demo", "info", "doctor", "bench"),
 )
-HEAVY = {"torch", "numpy", "mediapipe", "cv2", "numba", "scipy", "av", "rich"}
+HEAVY = {"torch", "numpy", "mediapipe", "cv2", "numba", "scipy", "av", "rich", "c2pa", "cryptography"}
 
 
 @pytest.fixture
