@@ -66,7 +66,7 @@ class JobBars:
     def show(self, job: int, name: str, event: Progress) -> None:
         """How far a job is."""
         if job not in self._running:
-            self._running[job] = self._bars.add_task(name)
+            self._running[job] = self._bars.add_task(name, total=None)
         described = " ".join(f"{name}: {event.stage}".split())
         self._bars.update(self._running[job], description=described, total=event.total, completed=event.done)
 

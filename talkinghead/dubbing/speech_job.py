@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,29 +34,15 @@ class SpeechJob(Job):
     COLUMNS: ClassVar[tuple[str, ...]] = ("audio",)
 
     def problems(self) -> Iterator[str]:
-        fps = None
-        try:
-            fps = self._check_avatar() if self.video.is_dir() else self._check_video()
-        except (UserError, EncoderWeightsError) as error:
-            yield str(error)
+        fps, problem = _checked_person(self.video, _last_change(self.video))
+        if problem:
+            yield problem
         try:
             first = next(read_audio_blocks(self.audio, SOUND_LOOKED_AT_S))
             if fps and not frame_count(first.duration_s, fps):
                 yield f"{self.audio} lasts less than half a frame: give longer speech"
         except UserError as error:
             yield str(error)
-
-    def _check_avatar(self) -> Fraction:
-        avatar = load_avatar(self.video)
-        avatar.source_video()
-        return avatar.manifest.fps
-
-    def _check_video(self) -> Fraction:
-        info = probe(self.video)
-        if not info.has_audio:
-            raise NoAudioError(f"{self.video} has no sound: the avatar learns its lips from the person's own speech")
-        check_length(info)
-        return info.fps
 
     def locks(self, avatars: AvatarStore) -> tuple[Path, ...]:
         if self.video.is_dir() or avatars.place(self.video, self.options.fit).exists():
@@ -72,3 +59,27 @@ class SpeechJob(Job):
         avatar = load_avatar(folder)
         notes = yield from speak(avatar, self.audio, output, self.options)
         return JobResult(probe(output).frame_count, (*findings, *notes), folder)
+
+
+@lru_cache(maxsize=1000)
+def _checked_person(video: Path, last_change_ns: int) -> tuple[Fraction | None, str]:
+    """The frame rate of a video or avatar, or what is wrong with it; asked once for all jobs of a person."""
+    try:
+        if video.is_dir():
+            avatar = load_avatar(video)
+            avatar.source_video()
+            return avatar.manifest.fps, ""
+        info = probe(video)
+        if not info.has_audio:
+            raise NoAudioError(f"{video} has no sound: the avatar learns its lips from the person's own speech")
+        check_length(info)
+        return info.fps, ""
+    except (UserError, EncoderWeightsError) as error:
+        return None, str(error)
+
+
+def _last_change(path: Path) -> int:
+    """Of a file, or of a folder and the files in it; nanoseconds, 0 if there is nothing."""
+    if not path.exists():
+        return 0
+    return max(one.lstat().st_mtime_ns for one in (path, *(path.iterdir() if path.is_dir() else ())))
