@@ -183,6 +183,8 @@ class DubOptions(SpeakConfig):
     """What the lips are driven by, as `talkinghead fit` takes it."""
     consent: str = ""
     """Who the person is and that they agreed, in a line: kept in the avatar, and carried into the video."""
+    keep_original_sound: bool = False
+    """Films only: the sound track as it was stays in the film, as the second one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""The command that does many jobs."""
+"""The command that does many jobs, or one film with new lines."""
 
 from __future__ import annotations
 
@@ -19,33 +19,76 @@ if TYPE_CHECKING:
     from talkinghead.dubbing.task import Outcome, Task
 
 EXIT_FAILED = 1
-AVATARS = "avatars"
+AVATARS, AVATARS_SUFFIX = "avatars", ".avatars"
+"""Where avatars are kept: in the folder of the videos, or beside a film."""
 
 
 @dataclass(frozen=True)
 class Dub:
-    """Make many videos: each row of a job list names a video or an avatar, and what the person shall say.
+    """Make many videos: each row of a job list names a video or an avatar, and what the person shall say. Or, with
+    --srt and --audio-dir, let some lines of a film be spoken anew and pass everything else through.
 
     Everything that is wrong with any row is said before the work. Run it again after it was stopped, or with more rows:
     what is finished is not done again. The options below hold for rows that say nothing else.
     """
 
-    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="JOB_LIST")]
-    """CSV, JSON Lines or YAML file with the columns video or avatar, audio, output and any of the options below."""
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="JOB_LIST_OR_FILM")]
+    """CSV, JSON Lines or YAML file with the columns video or avatar, audio (of a film: subtitles and audio_dir), output
+    and any of the options below."""
     output: Annotated[Path, tyro.conf.arg(name="out", aliases=("-o",), metavar="PATH")]
-    """Folder for the videos and report.jsonl."""
+    """Folder for the videos and report.jsonl; of a film, the file to write."""
+    srt: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """SRT or WebVTT file that says when a film's lines are spoken."""
+    audio_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder with a recording for each line that shall be spoken anew, named by the line's number: 7.wav."""
     overwrite: bool = False
-    """Replace videos in the folder that were not made by jobs."""
+    """Replace videos in the folder that were not made by jobs, or the film's file."""
     dub: DubConfig = field(default_factory=DubConfig)
     options: DubOptions = field(default_factory=DubOptions)
 
     def run(self) -> int:
         """Returns the exit code: whether a job failed."""
+        if self.srt is not None or self.audio_dir is not None:
+            return self._dub_film()
         from talkinghead.dubbing.job_list import is_job_list
 
         if not is_job_list(self.source):
-            raise UserError(f"{self.source} is no job list: give a file that ends in .csv, .jsonl or .yaml")
+            raise UserError(
+                f"{self.source} is no job list: give a file that ends in .csv, .jsonl or .yaml, or a film with "
+                "--srt and --audio-dir"
+            )
         return self._do_jobs()
+
+    def _dub_film(self) -> int:
+        if self.srt is None or self.audio_dir is None:
+            raise UserError("a film needs both --srt, the times of its lines, and --audio-dir, their recordings")
+        if self.dub.workers is not None or self.dub.ray is not None:
+            raise UserError("--workers and --ray are for job lists: leave them away, or name the film in one")
+        from talkinghead.dubbing.avatar_store import AvatarStore
+        from talkinghead.dubbing.cell_values import with_absolute_files
+        from talkinghead.dubbing.film_job import FilmJob
+        from talkinghead.outputs import check_new_file
+
+        options = with_absolute_files(self.options, Path())
+        job = FilmJob(
+            row=1,
+            video=self.source.absolute(),
+            output=self.output.absolute(),
+            options=options,
+            subtitles=self.srt.absolute(),
+            audio_dir=self.audio_dir.absolute(),
+        )
+        job.check_name(job.output, options)
+        check_new_file(job.output, self.overwrite, job.inputs)
+        problems = tuple(job.problems())
+        if problems:
+            raise UserError("; ".join(problems))
+        avatars = AvatarStore((self.dub.avatars or self.output.with_suffix(AVATARS_SUFFIX)).absolute())
+        result = show(job.run(job.output, avatars))
+        for note in result.notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(self.output)
+        return 0
 
     def _do_jobs(self) -> int:
         from talkinghead.dubbing.cell_values import with_absolute_files

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from talkinghead import __version__
-from talkinghead.config import DubOptions
+from talkinghead.config import ALPHA, DubOptions
 from talkinghead.fingerprint import fingerprint
+from talkinghead.outputs import VIDEO_SUFFIX, check_video_name
 from talkinghead.progress import Progress
 
 if TYPE_CHECKING:
@@ -66,6 +67,19 @@ class Job(ABC):
     def locks(self, avatars: AvatarStore) -> tuple[Path, ...]:
         """Locks that the job would have to wait for if they were held, other than that of its output."""
         return ()
+
+    @classmethod
+    def suffix(cls, video: Path, options: DubOptions) -> str:
+        """What the output's name ends in if the job list does not say."""
+        return ".mov" if options.background == ALPHA else VIDEO_SUFFIX
+
+    @classmethod
+    def check_name(cls, output: Path, options: DubOptions) -> None:
+        """
+        Raises:
+            OutputError: the output's name does not end in a format that the job can write.
+        """
+        check_video_name(output, options.background == ALPHA)
 
     @abstractmethod
     def problems(self) -> Iterator[str]:

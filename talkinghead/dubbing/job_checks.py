@@ -18,14 +18,14 @@ import numpy as np
 from encoders.contrastive.encoder_file import load_encoder
 from encoders.errors import EncoderWeightsError
 from talkinghead.backgrounds import background_picture
-from talkinghead.config import ALPHA, SOURCE, TRAINED_SPEECH_SUFFIX, DubOptions
+from talkinghead.config import SOURCE, TRAINED_SPEECH_SUFFIX, DubOptions
 from talkinghead.dubbing.cell_values import OPTION_COLUMNS, fit_options_among, options_of
 from talkinghead.dubbing.job import Job
 from talkinghead.dubbing.job_kinds import KINDS
 from talkinghead.dubbing.job_list import Problem, Row, read_rows
 from talkinghead.dubbing.ledger import LEDGER_NAME, Ledger
 from talkinghead.errors import JobListError
-from talkinghead.outputs import check_video_name, check_writable
+from talkinghead.outputs import check_writable
 from talkinghead.pose_file import read_poses
 from talkinghead.progress import Progress
 from tools.errors import UserError
@@ -121,9 +121,10 @@ def _job(row: Row, base: Path, folder: JobFolder, problems: list[str]) -> Job | 
     if "avatar" in row.cells and video.is_file():
         problems.append(f"{video} is a file, and an avatar is a folder: name it under 'video'")
     inputs = {column: base / row.cells[column] for column in kind.COLUMNS}
-    name = row.cells.get(OUTPUT) or _default_name(video, *inputs.values(), options=options)
+    name = row.cells.get(OUTPUT) or _default_name(video, *inputs.values()) + kind.suffix(video, options)
     try:
-        output = _output(name, folder, options)
+        output = _output(name, folder)
+        kind.check_name(output, options)
     except UserError as error:
         problems.append(str(error))
         output = folder.path / f"row {row.number}"  # the rest of the row is still looked at
@@ -142,12 +143,12 @@ def _kind(cells: Mapping[str, str], problems: list[str]) -> type[Job] | None:
     return None
 
 
-def _default_name(*paths: Path, options: DubOptions) -> str:
-    stems = (path.stem.encode()[:LONGEST_STEM].decode(errors="ignore") for path in paths)
-    return ".".join(stems) + (".mov" if options.background == ALPHA else ".mp4")
+def _default_name(*paths: Path) -> str:
+    """Without an ending."""
+    return ".".join(path.stem.encode()[:LONGEST_STEM].decode(errors="ignore") for path in paths)
 
 
-def _output(name: str, folder: JobFolder, options: DubOptions) -> Path:
+def _output(name: str, folder: JobFolder) -> Path:
     """
     Raises:
         UserError: a name that may not be written, or not here.
@@ -156,7 +157,6 @@ def _output(name: str, folder: JobFolder, options: DubOptions) -> Path:
     relative = Path(name)
     if relative.is_absolute() or PureWindowsPath(name).drive or ".." in relative.parts:
         raise UserError(f"{OUTPUT} {name!r} leads out of {folder.path}: give a name or a path inside it")
-    check_video_name(relative, options.background == ALPHA)
     if relative.suffix.lower() == PNG_SUFFIX:
         raise UserError(f"{OUTPUT} {name!r} has no sound: name a video, or use 'talkinghead speak' for pictures")
     if len(os.fsencode(relative.name)) > LONGEST_NAME:

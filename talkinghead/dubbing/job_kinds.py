@@ -6,7 +6,8 @@ This is the one place that lists them. A kind is a subclass of `Job` with its `C
 
 from __future__ import annotations
 
+from talkinghead.dubbing.film_job import FilmJob
 from talkinghead.dubbing.job import Job
 from talkinghead.dubbing.speech_job import SpeechJob
 
-KINDS: tuple[type[Job], ...] = (SpeechJob,)
+KINDS: tuple[type[Job], ...] = (SpeechJob, FilmJob)

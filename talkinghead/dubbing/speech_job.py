@@ -34,6 +34,8 @@ class SpeechJob(Job):
     COLUMNS: ClassVar[tuple[str, ...]] = ("audio",)
 
     def problems(self) -> Iterator[str]:
+        if self.options.keep_original_sound:
+            yield "keep_original_sound is for films with subtitles: leave it away"
         fps, problem = _checked_person(self.video, _last_change(self.video))
         if problem:
             yield problem
