@@ -153,9 +153,12 @@ def probe_film(path: Path | str) -> Film:
 
 def _refuse_protected(path: Path) -> None:
     with open_media(path) as container:
-        for stream in container.streams.video:
-            if stream.codec_context is not None and stream.codec_context.codec_tag in _PROTECTED_TAGS:
-                raise ProtectedMediaError(f"{path} is copy-protected (DRM): give a file without protection")
+        stream = moving_picture_stream(container)
+        first = None if stream is None else next(container.demux(stream), None)
+        if first is not None and (
+            first.has_sidedata("encryption_info") or stream.codec_context.codec_tag in _PROTECTED_TAGS
+        ):
+            raise ProtectedMediaError(f"{path} is copy-protected (DRM): give a file without protection")
 
 
 def _header(stream: VideoStream) -> StreamHeader | None:
