@@ -257,17 +257,11 @@ def test_the_command_prints_them_all_and_does_nothing(
 
 
 def test_columns_are_options_of_speak_and_fit() -> None:
-    names = {item.name for item in fields(SpeakConfig)} | {
-        "preset",
-        "resolution",
-        "face",
-        "landmarks",
-        "speech",
-        "consent",
-    }
+    of_dub = {"preset", "resolution", "face", "landmarks", "speech", "consent", "keep_original_sound"}
+    names = {item.name for item in fields(SpeakConfig)} | of_dub
     assert set(OPTION_COLUMNS) == names - set(OF_THE_COMMAND)
     guide = (ROOT / "docs" / "dubbing.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in guide for name in ("preset", "resolution", "face", "landmarks", "speech", "consent"))
+    assert all(f"`{name}`" in guide for name in of_dub)
 
 
 def test_a_row_of_many_bad_values_ends() -> None:
