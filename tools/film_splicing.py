@@ -223,9 +223,12 @@ class SplicedPictures:
 
     def _frames_to_redraw(self) -> Iterator[VideoFrame]:
         """Decoded a second time, so that `redraw` may read ahead past pictures that are none of its."""
-        places = np.flatnonzero(in_ranges(self._film, self._ranges))
-        ends = (int(places[np.searchsorted(places, piece.stop) - 1]) + 1 for piece in self.plan.pieces)
-        pieces = [replace(piece, stop=end) for piece, end in zip(self.plan.pieces, ends, strict=True)]
+        inside = in_ranges(self._film, self._ranges)
+        pieces = []
+        for piece in self.plan.pieces:
+            wanted = np.flatnonzero(inside[piece.start : piece.stop])
+            if len(wanted):
+                pieces.append(replace(piece, stop=piece.start + int(wanted[-1]) + 1))
         for frame in decoded(self._film, pieces):
             if self._is_in_range(frame):
                 yield frame
