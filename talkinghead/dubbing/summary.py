@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from talkinghead.dubbing.job import Job
+from talkinghead.dubbing.ledger import LEDGER_NAME
 from talkinghead.dubbing.task import Outcome
+from talkinghead.file_lock import POLL_S, FileLock
 from talkinghead.terminal import write_text
 
-REPORT_NAME = "report.jsonl"
+REPORT_NAME, REPORT_LOCK_NAME = "report.jsonl", "report.lock"
 
 
 def write_report(folder: Path, jobs: Sequence[Job], outcomes: Mapping[int, Outcome]) -> Path:
@@ -22,7 +25,12 @@ def write_report(folder: Path, jobs: Sequence[Job], outcomes: Mapping[int, Outco
     """
     lines = [json.dumps(_facts(job, outcomes.get(job.row, Outcome("not done"))), ensure_ascii=False) for job in jobs]
     path = folder / REPORT_NAME
-    write_text(path, "\n".join(lines))
+    while (lock := FileLock.take(folder / LEDGER_NAME / REPORT_LOCK_NAME)) is None:  # another run that ends too
+        time.sleep(POLL_S)
+    try:
+        write_text(path, "\n".join(lines))
+    finally:
+        lock.release()
     return path
 
 
