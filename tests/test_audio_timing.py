@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from media_samples import FFMPEG_BUILDS, chirp, chirp_time, numbered_picture, write_film, write_sound
 
+from tools import video_encoding
 from tools.audio import SAMPLE_RATE, probe_audio, read_audio, read_audio_blocks
 from tools.errors import DamagedMediaError, UnreadableFileError
 from tools.media import first_sound_track, sound_timing
@@ -237,6 +238,12 @@ def test_with_an_offset_it_is_still_copied_bit_for_bit(codec: str, suffix: str, 
     path = write_sound(tmp_path / f"sound.{suffix}", spoken(48_000), 48_000, codec)
     written(path, Fraction(offset))
     assert packets(tmp_path / "out.mp4") == packets(path)
+
+
+def test_an_older_ffmpeg_counts_offsets_in_milliseconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_encoding, "has_muxer_option", lambda *_: False)
+    path = write_sound(tmp_path / "sound.m4a", spoken(44_100), 44_100, "aac")
+    assert written(path, Fraction(1, 3)).chirp_s == pytest.approx(CHIRP_S + 1 / 3, abs=0.001)
 
 
 # --- wav files whose header is wrong ---

@@ -158,11 +158,15 @@ def _first_picture_time(container: InputContainer) -> Fraction | None:
 
 def _first_sample_time(container: InputContainer, stream: AudioStream) -> Fraction:
     """By decoding, since only so is the priming that a decoder drops known."""
-    for packet in itertools.islice(container.demux(stream), SEVERAL_PACKETS):
-        try:
-            decoded = packet.decode()
-        except av.FFmpegError:  # a damaged packet; ffmpeg goes on after it too
-            continue
-        if decoded and decoded[0].pts is not None:
-            return decoded[0].pts * decoded[0].time_base
+    packets = itertools.islice(container.demux(stream), SEVERAL_PACKETS)
+    for frame in itertools.chain.from_iterable(map(_decoded, packets)):
+        if frame.pts is not None:
+            return frame.pts * frame.time_base
     return (stream.start_time or 0) * stream.time_base
+
+
+def _decoded(packet: av.Packet) -> list[av.AudioFrame]:
+    try:
+        return packet.decode()
+    except av.FFmpegError:  # damaged; ffmpeg goes on after it too
+        return []
