@@ -61,7 +61,8 @@ def dub_film(
     """
     facts = probe_film(film)
     script = read_script(subtitles, audio_folder)
-    spoken = slots(script, facts.duration)
+    duration_s = facts.video.frame_count / facts.video.fps
+    spoken = slots(script, duration_s)
     notes = [*script.warnings, *(warning for slot in spoken for warning in slot.warnings)]
     yield from ready_device(options.device)
     ranges = spoken_ranges(spoken)
@@ -75,7 +76,7 @@ def dub_film(
         redrawing = Redrawing(facts.video, roles, ranges, spoken, options.mouth_gain)
         job = rewrite_film(
             facts,
-            [spoken_range.times(facts.duration) for spoken_range in ranges],
+            [spoken_range.times(duration_s) for spoken_range in ranges],
             redrawing,
             sound,
             output,

@@ -48,7 +48,8 @@ class FilmJob(Job):
             yield f"{self.video} is an avatar: give the film itself, with subtitles and audio_dir"
             return
         try:
-            slots(read_script(self.subtitles, self.audio_dir), probe_film(self.video).duration)
+            video = probe_film(self.video).video
+            slots(read_script(self.subtitles, self.audio_dir), video.frame_count / video.fps)
         except ScriptError as error:
             yield from (f"{self.subtitles}: {problem}" for problem in error.problems)
         except UserError as error:
