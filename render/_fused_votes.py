@@ -7,6 +7,7 @@ Gaussian's pixel only, where the reference filters whole pictures.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -15,31 +16,36 @@ RIGID = 12
 """Unknowns of the two bones."""
 
 
+class PicturePair(NamedTuple):
+    """What is compared."""
+
+    seen: np.ndarray  # [H, H] grey levels of the render
+    wanted: np.ndarray  # [H, H] of the picture
+    focal: float  # px; the principal point is the middle
+    noise: float  # grey levels; twice as much counts half
+
+
+class Voters(NamedTuple):
+    """The Gaussians that are asked."""
+
+    points: np.ndarray  # [P] their numbers
+    torso: np.ndarray  # [P] how far each hangs on the torso, 0 to 1
+    basis: np.ndarray  # [F, 3, C] how the first F of them move with the expression, head's axes
+
+
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy", boundscheck=False)
 def weighted_votes(
-    seen: np.ndarray,
-    wanted: np.ndarray,
-    focal: float,
-    means: np.ndarray,
-    points: np.ndarray,
-    torso: np.ndarray,
-    basis: np.ndarray,
-    bones: np.ndarray,
-    noise: float,
-    votes: np.ndarray,
+    pictures: PicturePair, voters: Voters, means: np.ndarray, bones: np.ndarray, votes: np.ndarray
 ) -> None:
     """Fills `votes` [P, RIGID + C + 1]: how the grey level at each point changes with every unknown, and at the end by
     how much it is too large, both times the square root of the point's weight; 0 outside the picture.
 
     Args:
-        seen, wanted: [H, H] grey levels.
-        focal: px; the principal point is the middle.
-        means: [N, 3] Gaussians in the camera's axes; points: [P] those that vote.
-        torso: [P] how far each hangs on the torso, 0 to 1.
-        basis: [F, 3, C] how the first F points move with the expression, head's axes.
+        means: [N, 3] all Gaussians in the camera's axes.
         bones: [15] the head's rotation by rows, its translation, the torso's translation.
-        noise: grey levels.
     """
+    seen, wanted, focal, noise = pictures
+    points, torso, basis = voters
     side = seen.shape[0]
     codes = basis.shape[2]
     rotation = bones[:9].reshape(3, 3)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from render._fused_votes import weighted_votes
+from render._fused_votes import PicturePair, Voters, weighted_votes
 from render.cameras import Camera
 from render.head_model import BonePose, HeadModel
 from render.losses import LUMA
@@ -146,8 +146,9 @@ class Registration:
             return self.reference_normal_equations(view, pose, means, seen, wanted)
         bones = torch.cat([pose.head_rotation.flatten(), pose.head_translation, pose.torso_translation])
         votes = torch.empty(len(self._points), len(self._precision) + 1)
-        arrays = (tensor.numpy() for tensor in (means, self._points, self._torso, self._basis, bones))
-        weighted_votes(seen, wanted, view.camera.fx, *arrays, self._config.noise, votes.numpy())
+        pictures = PicturePair(seen, wanted, view.camera.fx, self._config.noise)
+        voters = Voters(*(tensor.numpy() for tensor in (self._points, self._torso, self._basis)))
+        weighted_votes(pictures, voters, means.numpy(), bones.numpy(), votes.numpy())
         products = votes.T @ votes
         return products[:-1, :-1], products[:-1, -1]
 
