@@ -123,6 +123,16 @@ def shorten_edit(path: Path, seconds: Fraction) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.parametrize(("order", "name"), [("tff", "top first"), ("bff", "bottom first")])
+def test_fields_stay(order: str, name: str, tmp_path: Path) -> None:
+    film, output = tmp_path / "film.mp4", tmp_path / "out.mp4"
+    fields = ["-flags", "+ildct+ilme", "-x264-params", f"{order}=1", "-vf", "fieldorder=" + order]
+    ffmpeg(*FOUR_SECONDS, "-c:v", "libx264", "-g", "25", "-pix_fmt", "yuv420p", *fields, film)
+    assert probe_film(film).field_order == name
+    rewritten(film, output, [("0.1", "0.2")])
+    assert probe_film(output).field_order == name
+
+
 def test_two_pictures_of_one_time_are_damage(tmp_path: Path) -> None:
     film = tmp_path / "film.mkv"
     ffmpeg(*FOUR_SECONDS, "-c:v", "libx264", "-bf", "0", "-pix_fmt", "yuv420p", "-vf", "setpts=floor(N/2)/25/TB",

@@ -34,6 +34,7 @@ FieldOrder = Literal["progressive", "top first", "bottom first"]
 INTRA_CODECS = frozenset({"prores", "mjpeg", "dnxhd"})
 """Every picture is coded by itself, and tells its decoder everything."""
 _PROTECTED_TAGS = frozenset({"encv", "drmi"})
+_PRINTED_BOTTOM_FIRST = re.compile(r"\bbottom first\b|\btop coded first \(swapped\)")
 _PRINTED_LOCATION = re.compile(r"\b(left|center|topleft|top|bottomleft|bottom)\)")
 
 
@@ -129,13 +130,10 @@ def probe_film(path: Path | str) -> Film:
         shown = pictures.times[pictures.shown]
         if len(np.unique(shown)) < len(shown):
             raise DamagedMediaError(f"{path} is damaged: several pictures have one time stamp: export it again")
-        colours = ColourTags(
-            int(codec.color_primaries),
-            int(codec.color_trc),
-            int(codec.colorspace),
-            int(codec.color_range),
-            _chroma_location(path, stream.index),
-        )
+        description = _description(path, stream.index)
+        location = _PRINTED_LOCATION.search(description)
+        tags = (codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range)
+        colours = ColourTags(*map(int, tags), location[1] if location else None)
         return Film(
             video=video,
             time_base=stream.time_base,
@@ -145,7 +143,7 @@ def probe_film(path: Path | str) -> Film:
             profile=stream.profile,
             colours=colours,
             light=_light(first),
-            field_order=_field_order(first, codec.field_order),
+            field_order=_field_order(first, description),
             header=bytes(codec.extradata or b""),
             pictures=pictures,
         )
@@ -218,10 +216,10 @@ def _decoded(packet: av.Packet) -> VideoFrame | None:
     return pictures[0] if pictures else None
 
 
-def _field_order(picture: VideoFrame, declared: int) -> FieldOrder:
+def _field_order(picture: VideoFrame, description: str) -> FieldOrder:
     if not picture.interlaced_frame:
         return "progressive"
-    return "bottom first" if declared in (3, 4) else "top first"  # AVFieldOrder: BB and TB show the bottom field first
+    return "bottom first" if _PRINTED_BOTTOM_FIRST.search(description) else "top first"
 
 
 def _light(picture: VideoFrame) -> HdrLight:
@@ -240,16 +238,14 @@ def _light(picture: VideoFrame) -> HdrLight:
     return HdrLight(mastering, content)
 
 
-def _chroma_location(path: Path, stream_index: int) -> str | None:
-    """Read off ffmpeg's description of the track: PyAV does not tell."""
+def _description(path: Path, stream_index: int) -> str:
+    """What ffmpeg prints about the track: PyAV does not tell where chroma lies, nor always the order of fields."""
     arguments = ["-hide_banner", "-nostdin", "-v", "verbose", "-i", media_url(path)]
     output = ["-map", f"0:{stream_index}", "-c", "copy", "-t", "0", "-f", "null", "-"]
     run = subprocess.run(
         [ffmpeg_executable(), *arguments, *output], capture_output=True, text=True, errors="replace", check=False
     )
     if run.returncode != 0:
-        return None
-    for line in run.stderr.splitlines():
-        if line.strip().startswith(f"Stream #0:{stream_index}") and (found := _PRINTED_LOCATION.search(line)):
-            return found[1]
-    return None
+        raise DamagedMediaError(f"{path} cannot be read by ffmpeg (exit code {run.returncode}): export it again")
+    lines = (line.strip() for line in run.stderr.splitlines())
+    return next((line for line in lines if line.startswith(f"Stream #0:{stream_index}")), "")

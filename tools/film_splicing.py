@@ -103,7 +103,7 @@ class SplicedPictures:
             made = output.add_stream(coding.encoder, rate=film.video.fps)
             set_up_encoder(made.codec_context, film, coding)
             made.time_base = film.time_base
-            made.disposition = stream.disposition
+            made.disposition = stream.disposition.value
             made.metadata.update(stream.metadata)
             self._context = made.codec_context
             self.notes.append(

@@ -99,10 +99,10 @@ class NewSound:
                 self._made = output.add_stream(_LOSSLESS[muxer], rate=self._track.sample_rate, layout=layout)
                 self._made.time_base = Fraction(1, self._track.sample_rate)
         if like is not None:
-            self._made.disposition = like.disposition
+            self._made.disposition = like.disposition.value
             self._made.metadata.update({k: v for k, v in like.metadata.items() if k in _NAMES_OF_A_TRACK})
         else:
-            self._made.disposition = Disposition.default
+            self._made.disposition = Disposition.default.value
 
     def packets(self) -> Iterator[av.Packet]:
         """Its packets for the output: copied, or encoded without loss where the container cannot hold its codec."""
@@ -148,7 +148,7 @@ def add_tracks(
         elif (tag := _tag_taken(muxer, stream)) is not None:
             made = copy_track(stream, output, tag)
             if stream is first_sound and sound is not None:
-                made.disposition = Disposition(int(made.disposition) & ~int(Disposition.default))
+                made.disposition = made.disposition.value & ~Disposition.default.value
                 made.metadata.setdefault("title", "Original")
             copies.streams[stream.index] = made
         else:
@@ -173,7 +173,7 @@ def copy_track(stream: Stream, output: OutputContainer, tag: str) -> Stream:
     """
     made = output.add_stream_from_template(stream, opaque=True)
     made.time_base = stream.time_base
-    made.disposition = stream.disposition
+    made.disposition = stream.disposition.value
     made.metadata.update(stream.metadata)
     if "name" in stream.metadata:  # what libavformat calls the title of a QuickTime track when it reads one
         made.metadata["title"] = made.metadata.pop("name")
