@@ -198,10 +198,10 @@ def _is_made_by_the_muxer(stream: Stream, source: InputContainer) -> bool:
 def _tag_taken(muxer: str, stream: Stream) -> str | None:
     """The name under which a container takes a track, found out by writing headers of files; None if it does not."""
     for tag in dict.fromkeys((own_tag(stream, muxer), "")):
-        trial = av.open(io.BytesIO(), "w", format=muxer, container_options={"strict": "-2"})
         with contextlib.suppress(av.FFmpegError, ValueError):
-            copy_track(stream, trial, tag)
-            trial.start_encoding()
+            with av.open(io.BytesIO(), "w", format=muxer, container_options={"strict": "-2"}) as trial:
+                copy_track(stream, trial, tag)
+                trial.start_encoding()
             return tag
     return None
 
