@@ -107,6 +107,8 @@ def test_every_track_chapter_and_name_is_kept(suffix: str, parts: Path, tmp_path
     assert tracks(output) == tracks(film)
     (before, chapters), (after, kept) = about(film), about(output)
     made = {"encoder", "major_brand", "minor_version", "compatible_brands"}
+    if int(av.__version__.split(".")[0]) < 18:  # such a release (the last for Python 3.10) does not write time code
+        made.add("timecode")
     assert {k: v for k, v in after.items() if k not in made} == {k: v for k, v in before.items() if k not in made}
     assert kept == chapters and (suffix == ".mov" or len(chapters) == 2)
     for number in range(2 if suffix != ".mov" else 1):
