@@ -98,12 +98,15 @@ class Avatar:
         return info
 
 
-def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: Sequence[Path] = ()) -> Avatar:
+def save_avatar(
+    avatar: Avatar, source_video: Path, destination: Path, extras: Sequence[Path] = (), spent: Sequence[Path] = ()
+) -> Avatar:
     """Writes the folder as a whole: an avatar that stood there stays until the new one is complete, see `folder_swap`.
 
     Args:
         source_video: the footage, copied without decoding.
         extras: more files to copy in, such as the report.
+        spent: files that are removed when everything is written, see `replaced_folder`.
 
     Returns:
         The avatar with its path, in the format of this release.
@@ -113,7 +116,7 @@ def save_avatar(avatar: Avatar, source_video: Path, destination: Path, extras: S
     """
     check_new_avatar(destination, overwrite=True)
     manifest = replace(avatar.manifest, format_version=FORMAT_VERSION)  # it may have been read from an older one
-    with replaced_folder(destination) as folder:
+    with replaced_folder(destination, spent) as folder:
         write_gaussians(avatar.model, folder / GAUSSIANS)
         write_tensors(folder / MOTION, _motion_state(avatar.model))
         speech = {f"lips.{name}": tensor for name, tensor in avatar.lips.to_tensors().items()}

@@ -45,6 +45,7 @@ from tools.tracked_clip import TorsoPoseTrack, TrackedClip, load_tracked_clip, s
 from tools.tracking import TrackingConfig, track_clip
 from tools.video import VideoInfo, probe
 
+TRACK_NAME = "track.safetensors"
 CHECKPOINT_S = 20.0
 MOST_HELD_OUT_S = 30.0
 
@@ -95,9 +96,8 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     training = work / TRAINING_NAME
     training.write_text(history.to_json(), encoding="utf-8")
     report = write_report(avatar, info, work, device=config.device)
-    save_avatar(avatar, info.path, output, extras=(report, training))
-    for done in (work / "fit.safetensors", report, training):
-        done.unlink(missing_ok=True)
+    spent = [path for path in work.iterdir() if path.is_file() and path.name != TRACK_NAME]  # also of killed runs
+    save_avatar(avatar, info.path, output, extras=(report, training), spent=spent)
     yield Progress("saving", 1, 1)
 
 
@@ -144,7 +144,7 @@ def _track(
     tracking = TrackingConfig(config.landmarks, config.face, config.resolution)
     fitted = fitted_frame_count(info, config.holdout)
     key = f"{source_sha256}:{json.dumps(asdict(tracking))}:{fitted}"
-    path = work / "track.safetensors"
+    path = work / TRACK_NAME
     clip = load_tracked_clip(path, key)
     if clip is None:
         job = track_clip(info, tracking, fitted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +12,15 @@ from tools.errors import OutputError
 
 
 @contextmanager
-def replaced_folder(destination: Path) -> Iterator[Path]:
+def replaced_folder(destination: Path, spent: Sequence[Path] = ()) -> Iterator[Path]:
     """Yields an empty folder beside `destination` that takes its name when the block ends well and is removed when not.
 
     A folder that stood there is set aside, and removed once the new one is in its place; what it holds under names that
     the new one lacks (a user's notes) moves over. Everything is on the disk before any name changes.
+
+    Args:
+        spent: files that nobody needs once the folder is there. They are removed just before that, since nobody would
+            come back for them if the process were killed just after.
 
     Raises:
         OutputError: the disk is full or the folder may not be written.
@@ -29,6 +33,8 @@ def replaced_folder(destination: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         _flush_to_disk(temporary)
+        for path in spent:
+            path.unlink(missing_ok=True)
         _swap(temporary, destination)
     except OSError as error:
         raise OutputError(f"cannot write {destination}: {error.strerror or error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,10 +126,8 @@ def check_writable(output: Path) -> None:
     folder = output.resolve().parent
     if not folder.is_dir():
         raise OutputError(f"cannot write {output}: {folder} is not a folder; create it first")
-    trial = folder / f".unfinished-{secrets.token_hex(6)}"
     try:
-        trial.touch()
-        trial.unlink()
+        tempfile.TemporaryFile(dir=folder).close()  # has no name, where the system can do that
     except OSError as error:
         raise OutputError(
             f"cannot write {output}: no file can be made in {folder} ({error.strerror}); choose another place with -o"

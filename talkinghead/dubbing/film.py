@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+import os
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from talkinghead.dubbing.slots import slots
 from talkinghead.errors import NoSpeakerError
 from talkinghead.progress import Progress, relayed
 from talkinghead.provenance import Finisher
-from tools.errors import UnusableClipError
+from talkinghead.scratch_folder import scratch_folder
+from tools.errors import OutputError, UnusableClipError
 from tools.film import Film, probe_film
 from tools.film_writer import RewriteSettings, rewrite_film
 from tools.landmarks import landmark_detector
@@ -32,6 +34,7 @@ from tools.take_clip import write_take
 from tools.takes import Take, group_takes, left_out
 
 SOUND_NAME, TAKE_NAME = "sound.flac", "take.mp4"
+SCRATCH_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,10 @@ def dub_film(
     notes = [*script.warnings, *(warning for slot in spoken for warning in slot.warnings)]
     yield from ready_device(options.device)
     ranges = spoken_ranges(spoken)
-    with tempfile.TemporaryDirectory(prefix=".talkinghead-dub-", dir=output.absolute().parent) as folder:
-        roles = yield from _cast(facts, ranges, Path(folder) / TAKE_NAME, avatars, options, notes)
+    with scratch_folder(_scratch_path(output)) as folder:
+        roles = yield from _cast(facts, ranges, folder / TAKE_NAME, avatars, options, notes)
         finisher = Finisher(roles[0].avatar, [slot.audio for slot in spoken], output, options)
-        sound = Path(folder) / SOUND_NAME
+        sound = folder / SOUND_NAME
         yield Progress("sound", 0, 1)
         write_soundtrack(film, spoken, sound)
         yield Progress("sound", 1, 1)
@@ -79,14 +82,27 @@ def dub_film(
             [spoken_range.times(duration_s) for spoken_range in ranges],
             redrawing,
             sound,
-            output,
+            folder / output.name,
             RewriteSettings(options.keep_original_sound, options.effort),
             finisher,
         )
         report = yield from relayed(job, lambda event: Progress("film", event.done, event.total))
+        _rename(folder / output.name, output)
     findings = (finding for role in roles for finding in role.avatar.manifest.findings)
     notes += dict.fromkeys([*findings, *report.notes, *finisher.notes])
     return DubbedFilm(facts.video.frame_count, report.changed, tuple(notes))
+
+
+def _scratch_path(output: Path) -> Path:
+    """Where a film is made: on the disk of its output, under a name that is short enough whatever that one's is."""
+    return output.with_name(f".dub-{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:SCRATCH_DIGITS]}")
+
+
+def _rename(made: Path, output: Path) -> None:
+    try:
+        made.replace(output)
+    except OSError as error:
+        raise OutputError(f"cannot write {output}: {error.strerror}") from error
 
 
 def _cast(

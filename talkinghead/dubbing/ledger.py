@@ -19,6 +19,7 @@ from pathlib import Path
 from talkinghead.dubbing.job import JobResult
 from talkinghead.file_lock import FileLock
 from talkinghead.file_record import FileRecord
+from talkinghead.scratch_folder import scratch_folder
 from talkinghead.terminal import write_text
 from tools.errors import OutputError
 
@@ -73,14 +74,8 @@ class Ledger:
         Raises:
             OutputError: the disk is full or the folder may not be written.
         """
-        work = self._beside(output, _WORK)
-        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-        with _writing(output):
-            work.mkdir(parents=True)
-        try:
+        with scratch_folder(self._beside(output, _WORK)) as work:
             yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
     def publish(self, made: Path, output: Path, key: str, seconds: float, result: JobResult) -> LedgerEntry:
         """Records an output and gives it its name. Hold the lock. Raises as `workspace`."""

@@ -45,7 +45,7 @@ def write_report(
     path = folder / REPORT_NAME
     check_writable(path)
     history = read_history(folder)
-    preview = make_preview(avatar, info, AvatarRenderer(avatar, device))
+    preview = make_preview(avatar, info, AvatarRenderer(avatar, device), folder)
     temporary = path.with_name(f".{path.name}.unfinished")
     try:
         temporary.write_text(page(avatar.manifest, preview, history, evaluation), encoding="utf-8")

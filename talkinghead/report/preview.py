@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from talkinghead.avatar import Avatar
 from talkinghead.lip_fit import clip_features
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.report.sheets import MouthWindow
+from talkinghead.scratch_folder import scratch_folder
 from tools import metrics
 from tools.audio import SAMPLE_RATE, read_audio
 from tools.face_topology import MEDIAPIPE_478
@@ -28,6 +28,7 @@ LEAST_HELD_OUT_S = 1.0
 """A held-out part that is shorter is not shown: then it is the end of what was fitted."""
 PREVIEW_PX = 384
 """Height of the preview, and width of each of its halves."""
+SCRATCH_NAME = ".preview.unfinished"
 SCENES = 4
 """Frames of which whole pictures are kept."""
 
@@ -57,11 +58,12 @@ class Preview:
     mouths: tuple[Scene, ...]  # around the lips of every frame with a face
 
 
-def make_preview(avatar: Avatar, info: VideoInfo, renderer: AvatarRenderer) -> Preview:
+def make_preview(avatar: Avatar, info: VideoInfo, renderer: AvatarRenderer, folder: Path) -> Preview:
     """Lets the avatar speak with the clip for a few seconds.
 
     Args:
         info: the clip that the avatar was made from, or its copy in the avatar folder.
+        folder: where there is room meanwhile for the sound and the video.
     """
     facts, fps = avatar.manifest, float(info.fps)
     shown = stretch(avatar, fps)
@@ -74,10 +76,10 @@ def make_preview(avatar: Avatar, info: VideoInfo, renderer: AvatarRenderer) -> P
     kept = {seen[place] for place in np.linspace(0, len(seen) - 1, SCENES).astype(int)} if seen else set()
     scenes, mouths, tracks = [], [], ([], [])
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkinghead-report-")))
-        sound = _write_sound(samples, folder / "sound.wav")
+        scratch = stack.enter_context(scratch_folder(folder / SCRATCH_NAME))
+        sound = _write_sound(samples, scratch / "sound.wav")
         settings = EncodeSettings(crf=23, color_matrix=info.output_matrix)
-        path = folder / "preview.mp4"
+        path = scratch / "preview.mp4"
         detectors = [stack.enter_context(landmark_detector("mediapipe", max_faces=1)) for _ in range(2)]
         pool = stack.enter_context(ThreadPoolExecutor(2))
         with VideoWriter(path, 2 * PREVIEW_PX, PREVIEW_PX, info.fps, sound, settings) as writer:
