@@ -37,6 +37,7 @@ from talkinghead.progress import Progress, relayed
 from talkinghead.refinement import motion_targets, refine_track
 from talkinghead.report.page import write_report
 from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_manifest, weights_sha256
+from talkinghead.take_choice import TAKE_NAME, ChosenTake, choose_take
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
 from talkinghead.training_history import TRAINING_NAME, TrainingHistory
 from tools.errors import NoAudioError
@@ -71,12 +72,14 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
             work.rmdir()
 
 
-def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterator[Progress]:
+def _fit(source: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterator[Progress]:
     yield from fetch_weights(config.speech)
     embedding = load_embedding(config.speech)  # what is missing or damaged is told before the work
     device = yield from ready_device(config.device)
-    source_sha256 = FileRecord.of(info.path).sha256
-    clip = yield from _track(info, config, source_sha256, work)
+    source_sha256 = FileRecord.of(source.path).sha256
+    take = yield from choose_take(source, _tracking(config), work)
+    info = take.info
+    clip = yield from _track(take, config, source_sha256, work)
     frames = yield from load_training_frames(info, clip, RECIPES[config.preset].frames, work)
     fitter = _start_fit(clip, frames, config, device)
     history = yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
@@ -85,7 +88,9 @@ def _fit(info: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterat
     lips = yield from fit_lips(info, clip, embedding, config)
     yield Progress("saving", 0, 1)
     avatar = Avatar(
-        manifest=_manifest(info, clip, config, fitter, source_sha256, lips.delay_frames),
+        manifest=replace(
+            _manifest(info, clip, config, fitter, source_sha256, lips.delay_frames), source_name=source.path.name
+        ),
         model=fitter.model,
         lips=lips.predictor,
         encoder=lips.encoder,
@@ -118,7 +123,9 @@ def exchange_lips(
     embedding = load_embedding(config.speech)
     work = work_folder(avatar.path)
     work.mkdir(exist_ok=True)
-    tracked = yield from _track(info, config, avatar.manifest.source_sha256, work)
+    take = yield from choose_take(info, _tracking(config), work)
+    info = take.info
+    tracked = yield from _track(take, config, avatar.manifest.source_sha256, work)
     lips = yield from fit_lips(info, _registered(tracked, avatar.tracks), embedding, config)
     manifest = replace(
         avatar.manifest,
@@ -129,7 +136,9 @@ def exchange_lips(
     exchanged = replace(
         avatar, manifest=manifest, lips=lips.predictor, encoder=lips.encoder, embedding=lips.embedding, path=None
     )
-    return save_avatar(exchanged, info.path, output)
+    saved = save_avatar(exchanged, info.path, output)
+    (work / TAKE_NAME).unlink(missing_ok=True)
+    return saved
 
 
 def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
@@ -138,19 +147,23 @@ def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
     return info.frame_count - held_out
 
 
+def _tracking(config: FitConfig) -> TrackingConfig:
+    return TrackingConfig(config.landmarks, config.face, config.resolution)
+
+
 def _track(
-    info: VideoInfo, config: FitConfig, source_sha256: str, work: Path
+    take: ChosenTake, config: FitConfig, source_sha256: str, work: Path
 ) -> Generator[Progress, None, TrackedClip]:
-    tracking = TrackingConfig(config.landmarks, config.face, config.resolution)
-    fitted = fitted_frame_count(info, config.holdout)
-    key = f"{source_sha256}:{json.dumps(asdict(tracking))}:{fitted}"
+    tracking = _tracking(config)
+    fitted = fitted_frame_count(take.info, config.holdout)
+    key = f"{source_sha256}:{json.dumps(asdict(tracking))}:{fitted}:{take.joints}"
     path = work / TRACK_NAME
     clip = load_tracked_clip(path, key)
     if clip is None:
-        job = track_clip(info, tracking, fitted)
+        job = track_clip(take.info, tracking, fitted, take.joints)
         clip = yield from relayed(job, lambda event: Progress(event.stage, event.done, event.total))
         save_tracked_clip(clip, path, key)
-    return clip
+    return replace(clip, findings=(*take.findings, *clip.findings))
 
 
 def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig, device: torch.device) -> HeadFitter:

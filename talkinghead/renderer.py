@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 import cv2
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from render.gaussians import Gaussians
@@ -27,6 +28,8 @@ Window = tuple[slice, slice]
 """Rows and columns of the crop."""
 WINDOW_MARGIN = 4
 """Pixels rendered around the wanted ones, so that resampling sees no black."""
+EASE_FRAMES = 4
+"""The render fades in and out over so many frames beside those that are shown as they are."""
 GPU_BATCH = 16
 """Frames that a GPU draws at once: posing is many short operations, which take hardly longer for all of them..."""
 GPU_BATCH_PIXELS = GPU_BATCH * 512 * 512
@@ -72,6 +75,7 @@ class AvatarRenderer:
 
     def __init__(self, avatar: Avatar, device: Device = "auto", with_eyes: bool = False) -> None:
         self._tracks = avatar.tracks
+        self._presence = presence(avatar.tracks.found)
         self._crop = avatar.manifest.crop
         self._side = self._crop.resolution
         self._whole: Window = (slice(0, self._side), slice(0, self._side))
@@ -169,6 +173,13 @@ class AvatarRenderer:
     def _code(self, frame: DrivenFrame) -> np.ndarray:
         upper = self._tracks.upper[frame.number] if frame.upper is None else frame.upper
         return np.concatenate([frame.lower, upper])
+
+
+def presence(found: np.ndarray) -> np.ndarray:
+    """Weight [F] of the render in each frame: 0 where no face is found [F], 1 more than EASE_FRAMES from there."""
+    if found.all():
+        return np.ones(len(found))
+    return np.minimum(1, distance_transform_edt(found) / (EASE_FRAMES + 1))
 
 
 def batch_size_for(device: torch.device, side: int) -> int:

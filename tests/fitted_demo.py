@@ -47,9 +47,9 @@ def quick_fit() -> Iterator[list[TrackingConfig]]:
     calls: list[TrackingConfig] = []
 
     def shared_track(
-        info: VideoInfo, config: TrackingConfig, fitted: int
+        info: VideoInfo, config: TrackingConfig, fitted: int, joints: tuple[int, ...]
     ) -> Generator[TrackingProgress, None, TrackedClip]:
-        assert (info, config, fitted) == (demo_clip(), TrackingConfig(), fitted_frames())
+        assert (info, config, fitted, joints) == (demo_clip(), TrackingConfig(), fitted_frames(), ())
         calls.append(config)
         yield from demo_tracking()[1]
         return demo_track()

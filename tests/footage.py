@@ -47,3 +47,40 @@ def written(
         for frame in frames:
             writer.write(frame)
     return probe(path)
+
+
+def microphone(picture: np.ndarray, head: tuple[float, float], size: float) -> np.ndarray:
+    """A microphone held before a face: a dark grille whose middle is at `head` px, `size` px wide, on a grey handle."""
+    layer, cover = picture.copy(), np.zeros(picture.shape[:2], np.float32)
+    x, y = round(head[0]), round(head[1])
+    half = round(size / 2)
+    for canvas, grille, handle in ((layer, (38, 38, 42), (84, 84, 90)), (cover, 1.0, 1.0)):
+        cv2.line(canvas, (x, y), (x + half, y + 8 * half), handle, max(1, half), cv2.LINE_AA)
+        cv2.ellipse(canvas, (x, y), (half, round(1.3 * half)), 0, 0, 360, grille, -1, cv2.LINE_AA)
+    rows, columns = np.mgrid[: len(picture), : picture.shape[1]]
+    wires = 18 * np.sin(columns * 6.0 / max(1, half)) * np.sin(rows * 6.0 / max(1, half))
+    return _over(picture, layer + wires[..., None], cover)
+
+
+def hand(picture: np.ndarray, palm: tuple[float, float], size: float, skin: np.ndarray) -> np.ndarray:
+    """A hand before a face: palm with its middle at `palm` px, `size` px wide, four fingers up to the left."""
+    layer, cover = picture.astype(np.float32), np.zeros(picture.shape[:2], np.float32)
+    x, y = palm
+    half = size / 2
+    limbs = [((x, y), (x + half, y + 6 * half), 1.3 * half)]
+    for k in (-0.4, 0, 0.4, 0.8):
+        limbs.append(((x + k * half, y), (x - 1.2 * half + k * half, y - 1.7 * half), 0.42 * half))
+    for shade, (start, stop, width) in enumerate([*limbs, ((x, y), (x, y), 2 * half)]):
+        places = tuple(round(value) for value in start), tuple(round(value) for value in stop)
+        tone = tuple(float(value) for value in skin * (0.82 + 0.05 * (shade % 4)))
+        cv2.line(layer, *places, tuple(0.7 * value for value in tone), round(1.15 * width), cv2.LINE_AA)
+        cv2.line(layer, *places, tone, round(width), cv2.LINE_AA)
+        cv2.line(cover, *places, 1.0, round(1.15 * width), cv2.LINE_AA)
+    return _over(picture, layer, cover)
+
+
+def _over(picture: np.ndarray, layer: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Something nearer to the camera than the face, out of focus by a pixel."""
+    weight = cv2.GaussianBlur(cover, (0, 0), 1.0)[..., None]
+    mixed = picture + weight * (cv2.GaussianBlur(np.asarray(layer, np.float32), (0, 0), 1.0) - picture)
+    return np.uint8(np.clip(np.rint(mixed), 0, 255))

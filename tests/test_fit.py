@@ -60,7 +60,8 @@ def test_a_moments_fit_already_resembles_the_person(fitted_demo: FittedDemo) -> 
 
 def test_progress_names_its_stages_in_order(fitted_demo: FittedDemo) -> None:
     stages = list(dict.fromkeys(event.stage for event in fitted_demo.events))
-    assert stages == ["landmarks", "head pose", "torso and background", "frames", "fitting", "aligning", "saving"]
+    tracking = ["shots", "landmarks", "head pose", "torso and background"]
+    assert stages == [*tracking, "frames", "fitting", "aligning", "saving"]
     fitting = [event for event in fitted_demo.events if event.stage == "fitting"]
     assert list(dict.fromkeys((event.done, event.total) for event in fitting)) == [(k + 1, STEPS) for k in range(STEPS)]
     assert "Gaussians, loss" in fitting[0].detail
@@ -110,7 +111,8 @@ def test_a_restart_forgets_track_and_state(tmp_path: Path) -> None:
     work_folder(output).mkdir()
     (work_folder(output) / "track.safetensors").write_bytes(b"damaged")
     with quick_fit() as tracked:
-        next(fit(demo_clip().path, output, replace(CONFIG, restart=True)))
+        job = fit(demo_clip().path, output, replace(CONFIG, restart=True))
+        next(event for event in job if event.stage == "landmarks")
     assert len(tracked) == 1
 
 

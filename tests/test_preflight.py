@@ -117,14 +117,12 @@ def steady_landmarks() -> np.ndarray:
 
 def found(
     landmarks: np.ndarray | None = None,
-    changes: np.ndarray | None = None,
     choice: FaceChoice | None = None,
     **facts: object,
 ) -> tuple[str, ...]:
     info = replace(demo_clip(), **{"duration_s": FRAMES / 25, "frame_count": FRAMES, **facts})
     landmarks = steady_landmarks() if landmarks is None else landmarks
-    changes = np.ones(FRAMES, np.float32) if changes is None else changes
-    return findings(info, choice or FaceChoice(np.array([250.0, 250.0]), 200.0, 1), landmarks, changes)
+    return findings(info, choice or FaceChoice(np.array([250.0, 250.0]), 200.0, 1), landmarks)
 
 
 def test_a_good_clip_gives_no_findings() -> None:
@@ -146,24 +144,3 @@ def test_several_and_small_faces_short_and_uneven_clips_are_told() -> None:
     assert "5.0 s long" in line
     (line,) = found(is_variable_rate=True)
     assert "25.00 frames/s" in line
-
-
-def test_a_cut_is_told_with_its_time() -> None:
-    landmarks, changes = steady_landmarks(), np.ones(FRAMES, np.float32)
-    landmarks[100:, :, 0] += 120
-    changes[100] = 60
-    assert found(landmarks, changes) == ("1 cut(s) at 4.0 s: give one continuous take for a steady result",)
-
-
-def test_a_cut_to_where_there_is_no_face_is_told() -> None:
-    landmarks, changes = steady_landmarks(), np.ones(FRAMES, np.float32)
-    landmarks[100:120] = np.nan
-    changes[[100, 120]] = 60
-    assert "2 cut(s) at 4.0 s, 4.8 s" in " ".join(found(landmarks, changes))
-
-
-def test_a_flash_or_a_quick_head_alone_is_no_cut() -> None:
-    landmarks, changes = steady_landmarks(), np.ones(FRAMES, np.float32)
-    changes[100] = 90  # a flash: the face stays
-    landmarks[200:, :, 0] += 120  # a jump of the face in an unchanged picture: a detector's mistake
-    assert found(landmarks, changes) == ()

@@ -6,11 +6,13 @@ first and not the second. Each code is a principal-component projection whose ba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tools.head_pose import HeadPoseTrack, HeadShape, project_points
+from tools.joints import interpolated
 
 LOWER_COMPONENTS = 10
 UPPER_COMPONENTS = 8
@@ -96,20 +98,21 @@ def fit_expression_basis(displacements: np.ndarray, lower: np.ndarray, upper: np
 
 
 def encode_expression(
-    displacements: np.ndarray, basis: ExpressionBasis, lower: np.ndarray, upper: np.ndarray
+    displacements: np.ndarray, basis: ExpressionBasis, lower: np.ndarray, upper: np.ndarray, joints: Sequence[int] = ()
 ) -> ExpressionTrack:
-    """Codes of any frames in a given basis; frames without a face (NaN) get codes between their neighbours'."""
+    """Codes of any frames in a given basis; frames without a face (NaN) get codes between their neighbours'.
+
+    Args:
+        joints: frames before which the clip was cut; nothing is filled in from across them.
+    """
     frames = len(displacements)
     track = ExpressionTrack(
         _code(displacements[:, lower].reshape(frames, -1), basis.lower_mean, basis.lower_components),
         _code(displacements[:, upper].reshape(frames, -1), basis.upper_mean, basis.upper_components),
     )
-    return ExpressionTrack(_fill_missing(track.lower), _fill_missing(track.upper))
+    return ExpressionTrack(_fill_missing(track.lower, joints), _fill_missing(track.upper, joints))
 
 
-def _fill_missing(codes: np.ndarray) -> np.ndarray:
-    missing = ~np.isfinite(codes).all(1)
-    if not missing.any():
-        return codes
-    frames = np.arange(len(codes))
-    return np.stack([np.interp(frames, frames[~missing], column[~missing]) for column in codes.T], 1).astype(np.float32)
+def _fill_missing(codes: np.ndarray, joints: Sequence[int]) -> np.ndarray:
+    known = np.flatnonzero(np.isfinite(codes).all(1))
+    return codes if len(known) == len(codes) else interpolated(codes[known], known, len(codes), joints)

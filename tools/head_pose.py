@@ -8,6 +8,7 @@ jitter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from tools.joints import interpolated
 from tools.reprojection import reprojection_error
 
 SMOOTHNESS = 1000.0
@@ -27,6 +29,8 @@ SHAPE_FRAMES = 300
 """Frames the shape is estimated from: more no longer change it, and the cost stays independent of the clip's length."""
 POSE_CHUNK_FRAMES = 1000
 """Frames whose poses are solved together (memory does not grow with the clip)."""
+ABSENCE_FRAMES = 5
+"""A face that was away for longer may be anywhere."""
 
 
 @dataclass(frozen=True)
@@ -169,13 +173,16 @@ def estimate_head_shape(landmarks: np.ndarray, resolution: int, focal_guess_px: 
     )
 
 
-def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int, fitted_frames: int) -> HeadPoseTrack:
-    """Poses of a rigid head of known shape, smooth over time.
+def solve_head_poses(
+    landmarks: np.ndarray, shape: HeadShape, resolution: int, fitted_frames: int, joints: Sequence[int] = ()
+) -> HeadPoseTrack:
+    """Poses of a rigid head of known shape, smooth over time but for joints and long absences.
 
     Args:
         landmarks: [F, K, 3] crop pixels; frames without a face hold NaN and get a pose interpolated from their
             neighbours.
         fitted_frames: the poses of the frames with a face before this one do not depend on those from it on.
+        joints: frames before which the clip was cut.
 
     Raises:
         ValueError: no frame has a face.
@@ -186,11 +193,13 @@ def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int, f
     points, rigidity = torch.from_numpy(shape.points), torch.from_numpy(shape.weights)
     focal = torch.tensor(shape.focal_px)
     solved = np.empty((len(found), 6), np.float32)
-    fitted = int(np.searchsorted(found, fitted_frames))
-    starts = (*range(0, fitted, POSE_CHUNK_FRAMES), *range(fitted, len(found), POSE_CHUNK_FRAMES))
+    anew = {*np.searchsorted(found, joints).tolist(), *(np.flatnonzero(np.diff(found) > ABSENCE_FRAMES) + 1).tolist()}
+    bounds = sorted({0, int(np.searchsorted(found, fitted_frames)), *anew, len(found)})
+    starts = [start for part in pairwise(bounds) for start in range(*part, POSE_CHUNK_FRAMES)]
     for start, end in pairwise((*starts, len(found))):
         chunk = landmarks[found[start:end]]
-        before = torch.from_numpy(solved[max(0, start - 2) : start])  # a chunk goes on smoothly from the one before
+        # A chunk goes on smoothly from the one before.
+        before = torch.from_numpy(solved[start if start in anew else max(0, start - 2) : start])
         initial = _initial_poses(chunk, shape.points, shape.weights, shape.focal_px, resolution)
         poses = torch.tensor(initial, dtype=torch.float32, requires_grad=True)
         observed = _planes(chunk)
@@ -202,8 +211,7 @@ def solve_head_poses(landmarks: np.ndarray, shape: HeadShape, resolution: int, f
 
         _minimise([poses], objective, iterations=100)
         solved[start:end] = poses.detach().numpy()
-    frames = np.arange(len(landmarks))
-    poses_all = np.stack([np.interp(frames, found, solved[:, column]) for column in range(6)], 1)
+    poses_all = interpolated(solved, found, len(landmarks), joints)
     rotations = Rotation.from_rotvec(poses_all[:, :3]).as_matrix().astype(np.float32)
     return HeadPoseTrack(rotations, poses_all[:, 3:].astype(np.float32), shape.focal_px, resolution)
 

@@ -47,6 +47,10 @@ class LandmarkDetector(Protocol):
         """Landmarks of every face in a uint8 RGB frame [H, W, 3], the largest face first; empty when there is none."""
         ...
 
+    def restart(self) -> None:
+        """The next frame does not follow the last one: forgets what it followed."""
+        ...
+
     def close(self) -> None:
         """Frees the network."""
         ...
@@ -131,6 +135,11 @@ class MediaPipeLandmarks:
         self._has_seen_face = bool(faces)
         return faces
 
+    def restart(self) -> None:
+        """See `LandmarkDetector.restart`."""
+        self._window = None
+        self._forget()
+
     def close(self) -> None:
         """Frees the networks."""
         self._mesh.close()
@@ -174,9 +183,12 @@ class MediaPipeLandmarks:
         """Moves the gaze. A followed face is stored relative to the window, so it has to be forgotten."""
         if not self._still and window != self._window:
             self._window = window
-            with silenced_stderr():
-                self._mesh.reset()
-                self._mesh.process(BLANK)
+            self._forget()
+
+    def _forget(self) -> None:
+        with silenced_stderr():
+            self._mesh.reset()
+            self._mesh.process(BLANK)
 
     def _windows_around_faces(self, frame: np.ndarray) -> list[_Window]:
         height, width = frame.shape[:2]
@@ -238,6 +250,9 @@ class FaceAlignmentLandmarks:
             warnings.simplefilter("ignore")  # it warns of every frame without a face
             faces = self._network.get_landmarks_from_image(frame) or ()
         return _largest_first([np.asarray(face, np.float32) for face in faces])[: self._max_faces]
+
+    def restart(self) -> None:
+        """Nothing is followed from frame to frame."""
 
     def close(self) -> None:
         """Frees the network."""

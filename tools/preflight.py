@@ -17,10 +17,6 @@ MINIMUM_FACE_PX = 48
 SMALL_FACE_PX = 120
 """Faces (height, source px) under the first are refused, under the second warned about."""
 SAMPLES = 8
-CUT_LEVELS = 24.0
-"""Mean change of a thumbnail's grey levels from one frame to the next that only a cut makes..."""
-CUT_FACE_SHARE = 0.25
-"""...when the face jumps by this share of its height as well."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +70,11 @@ def choose_face(info: VideoInfo, detector: LandmarkDetector, face: int) -> FaceC
     return FaceChoice(chosen[0].centre, height, max(len(faces) for faces in sightings))
 
 
-def findings(info: VideoInfo, choice: FaceChoice, landmarks: np.ndarray, changes: np.ndarray) -> tuple[str, ...]:
+def findings(info: VideoInfo, choice: FaceChoice, landmarks: np.ndarray) -> tuple[str, ...]:
     """Plain sentences about what may harm the result.
 
     Args:
         landmarks: [F, K, 3] source px, NaN where the face is missing.
-        changes: [F] mean change of the thumbnail's grey levels against the frame before.
     """
     found = np.isfinite(landmarks[:, 0, 0])
     lines = []
@@ -89,19 +84,9 @@ def findings(info: VideoInfo, choice: FaceChoice, landmarks: np.ndarray, changes
         lines.append(f"the face is only {choice.height:.0f} px high: expect a soft result, a closer view is better")
     if not found.all():
         lines.append(f"no face in {int((~found).sum())} of {len(found)} frames: they are skipped")
-    cuts = _cuts(landmarks, changes, choice.height)
-    if len(cuts):
-        times = ", ".join(f"{float(cut / info.fps):.1f} s" for cut in cuts[:5])
-        lines.append(f"{len(cuts)} cut(s) at {times}: give one continuous take for a steady result")
     if info.duration_s < 8:
         lines.append(f"the clip is {info.duration_s:.1f} s long: 20 s or more give better lips")
     if info.is_variable_rate:
         lines.append(f"the frame rate varies: the clip is treated as {float(info.fps):.2f} frames/s")
     return tuple(lines)
 
-
-def _cuts(landmarks: np.ndarray, changes: np.ndarray, height: float) -> np.ndarray:
-    centres = landmarks[:, :, :2].mean(1)
-    jumps = np.linalg.norm(np.diff(centres, axis=0, prepend=centres[:1]), axis=1)
-    appears = np.isfinite(jumps)
-    return np.flatnonzero((changes > CUT_LEVELS) & (~appears | (np.nan_to_num(jumps) > CUT_FACE_SHARE * height)))

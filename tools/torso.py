@@ -6,11 +6,14 @@ are, and RANSAC leaves out hands and hair.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, median_filter
 
 from tools.head_pose import HeadPoseTrack
+from tools.joints import interpolated, segments
 from tools.tracked_clip import TorsoPoseTrack
 
 FEATURES = 300
@@ -38,6 +41,10 @@ class TorsoTracker:
         self._points = np.zeros((0, 1, 2), np.float32) if points is None else points
         self._last = self._points.copy()
 
+    def restart(self) -> None:
+        """The next frame does not follow the last one: features are looked for where the reference has them."""
+        self._last = self._points.copy()
+
     def follow(self, frame: np.ndarray) -> np.ndarray | None:
         """Similarity transform [2, 3] from reference pixels to a frame's; None when too few features are seen."""
         if len(self._points) < MINIMUM_INLIERS:
@@ -63,15 +70,20 @@ class TorsoTracker:
         return transform
 
 
-def torso_poses(transforms: list[np.ndarray | None], head: HeadPoseTrack, reference_frame: int) -> TorsoPoseTrack:
+def torso_poses(
+    transforms: list[np.ndarray | None], head: HeadPoseTrack, reference_frame: int, joints: Sequence[int] = ()
+) -> TorsoPoseTrack:
     """Torso poses from similarity transforms of the picture, one per frame; frames without one are interpolated.
+
+    They are smoothed over time, but not across joints, the frames before which the clip was cut.
 
     In the reference frame the torso has the head's pose. A transform becomes a turn about the line of sight, a shift,
     and, for its scale, a change of depth.
     """
     rotation0, translation0 = head.rotations[reference_frame], head.translations[reference_frame]
     depth = float(translation0[2]) + TORSO_DEPTH
-    motion = _smooth(_similarity_parameters(transforms))
+    motion = _similarity_parameters(transforms, joints)
+    motion = np.concatenate([_smooth(motion[part]) for part in segments(len(motion), joints)])
     centre = np.full(2, head.resolution / 2)
     rotations = np.empty((len(motion), 3, 3), np.float32)
     translations = np.empty((len(motion), 3), np.float32)
@@ -87,14 +99,13 @@ def torso_poses(transforms: list[np.ndarray | None], head: HeadPoseTrack, refere
     return TorsoPoseTrack(rotations, translations)
 
 
-def _similarity_parameters(transforms: list[np.ndarray | None]) -> np.ndarray:
+def _similarity_parameters(transforms: list[np.ndarray | None], joints: Sequence[int]) -> np.ndarray:
     """[F, 4]: scaled cosine and sine, shift x and y."""
     known = [index for index, transform in enumerate(transforms) if transform is not None]
     if not known:
         return np.tile([1.0, 0.0, 0.0, 0.0], (len(transforms), 1))
     rows = np.array([[t[0, 0], t[1, 0], t[0, 2], t[1, 2]] for t in transforms if t is not None])
-    frames = np.arange(len(transforms))
-    return np.stack([np.interp(frames, known, column) for column in rows.T], 1)
+    return interpolated(rows, np.array(known), len(transforms), joints)
 
 
 def _smooth(parameters: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from tools.expression import ExpressionBasis, ExpressionTrack
 from tools.face_topology import IBUG_68, MEDIAPIPE_478, FaceTopology
 from tools.head_pose import HeadPoseTrack, HeadShape
 
-TRACKING_VERSION = 1
+TRACKING_VERSION = 2
 """Raised when tracking changes its results, so that a cached track is not taken for a new one."""
 TOPOLOGIES = {topology.name: topology for topology in (MEDIAPIPE_478, IBUG_68)}
 

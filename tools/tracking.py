@@ -7,14 +7,13 @@ background.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
-from tools import preflight
+from tools import occlusion, preflight
 from tools.background import BackgroundPlate
 from tools.errors import UnusableClipError
 from tools.expression import encode_expression, fit_expression_basis, head_displacements
@@ -35,7 +34,6 @@ WHOLE_FRAME_SHARE = 0.8
 FOCAL_GUESS = 2.0
 """Focal length to start from, in sides of the crop."""
 BACKGROUND_FRAMES = 150
-THUMBNAIL = (32, 32)
 CHIN_MARGIN = 0.25
 """The torso begins this far (face heights) below the chin."""
 
@@ -62,13 +60,14 @@ class TrackingProgress:
 
 
 def track_clip(
-    info: VideoInfo, config: TrackingConfig, fitted_frames: int
+    info: VideoInfo, config: TrackingConfig, fitted_frames: int, joints: Sequence[int] = ()
 ) -> Generator[TrackingProgress, None, TrackedClip]:
     """Tracks a clip.
 
     Args:
         fitted_frames: statistics (shape, bases, background) come from the frames before this one; those after only get
             their pose and their expression in the bases.
+        joints: frames before which it was cut, in order: everything that is followed over time starts anew at them.
 
     Yields:
         Progress.
@@ -84,7 +83,10 @@ def track_clip(
         choice = preflight.choose_face(info, detector, config.face)
     with landmark_detector(config.landmarks, max_faces=1 if choice.faces == 1 else choice.faces) as detector:
         topology = detector.topology
-        landmarks, changes = yield from _find_landmarks(info, detector, choice)
+        landmarks, colours = yield from _find_landmarks(info, detector, choice, joints)
+    findings = preflight.findings(info, choice, landmarks)
+    covered = occlusion.covered_frames(colours, fitted_frames)
+    landmarks[covered] = np.nan  # guessed at, under what covers them
     fitted = np.isfinite(landmarks[:fitted_frames, 0, 0])
     if fitted.sum() < preflight.MINIMUM_SECONDS * info.fps / 2:
         raise UnusableClipError(f"the face in {info.path} is seen in {fitted.sum()} frames only: give a clearer clip")
@@ -92,12 +94,14 @@ def track_clip(
     in_crop = _to_crop(landmarks, crop)
     yield TrackingProgress("head pose", 0, 1)
     shape = estimate_head_shape(in_crop[:fitted_frames][fitted], crop.resolution, FOCAL_GUESS * crop.resolution)
-    head = solve_head_poses(in_crop, shape, crop.resolution, fitted_frames)
+    head = solve_head_poses(in_crop, shape, crop.resolution, fitted_frames, joints)
     displacements = head_displacements(in_crop, shape, head)
     lower, upper = np.array(topology.lower_face), np.array(topology.upper_face)
     basis = fit_expression_basis(displacements[:fitted_frames][fitted], lower, upper)
     reference = _reference_frame(head, fitted)
-    torso, background = yield from _see_crops(info, crop, in_crop, head, topology, reference, fitted_frames)
+    torso, background = yield from _see_crops(
+        info, crop, in_crop, head, topology, reference, fitted_frames, joints
+    )
     return TrackedClip(
         crop=crop,
         topology=topology,
@@ -107,32 +111,33 @@ def track_clip(
         head=head,
         torso=torso,
         basis=basis,
-        expression=encode_expression(displacements, basis, lower, upper),
+        expression=encode_expression(displacements, basis, lower, upper, joints),
         reference_frame=reference,
         background=background,
-        findings=preflight.findings(info, choice, landmarks, changes),
+        findings=(*findings, *occlusion.findings(covered, info.fps)),
     )
 
 
 def _find_landmarks(
-    info: VideoInfo, detector: LandmarkDetector, choice: preflight.FaceChoice
+    info: VideoInfo, detector: LandmarkDetector, choice: preflight.FaceChoice, joints: Sequence[int]
 ) -> Generator[TrackingProgress, None, tuple[np.ndarray, np.ndarray]]:
-    """Landmarks [F, K, 3] of the chosen face in source px, NaN where it is missing, and changes [F] between frames."""
+    """Landmarks [F, K, 3] of the chosen face in source px and the lower face's colours [F, C, 3], NaN where missing."""
     landmarks = np.full((info.frame_count, detector.topology.count, 3), np.nan, np.float32)
-    changes = np.zeros(info.frame_count, np.float32)
-    centre, thumbnail = choice.centre, None
+    colours = np.full((info.frame_count, occlusion.colour_count(detector.topology), 3), np.nan, np.float32)
+    centre, anew = choice.centre, frozenset(joints)
     for index, frame in enumerate(read_frames(info)):
-        small = cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
-        changes[index] = 0 if thumbnail is None else np.abs(small - thumbnail).mean()
-        thumbnail = small
+        if index in anew:
+            detector.restart()
+            centre = choice.centre
         faces = detector.detect(frame)
         if faces:
             nearest = min(faces, key=lambda face: float(np.linalg.norm(face[:, :2].mean(0) - centre)))
             if len(faces) == choice.faces == 1 or np.linalg.norm(nearest[:, :2].mean(0) - centre) < choice.height:
                 landmarks[index] = nearest
+                colours[index] = occlusion.landmark_colours(frame, nearest, detector.topology)
                 centre = nearest[:, :2].mean(0)
         yield TrackingProgress("landmarks", index + 1, info.frame_count)
-    return landmarks, changes
+    return landmarks, colours
 
 
 def _choose_crop(info: VideoInfo, landmarks: np.ndarray, resolution: int) -> CropBox:
@@ -171,9 +176,10 @@ def _see_crops(
     topology: FaceTopology,
     reference: int,
     fitted_frames: int,
+    joints: Sequence[int],
 ) -> Generator[TrackingProgress, None, tuple[TorsoPoseTrack, np.ndarray]]:
     """The pass over the crops: torso poses and background plate."""
-    plate, transforms = BackgroundPlate(), []
+    plate, transforms, anew = BackgroundPlate(), [], frozenset(joints)
     every = max(1, fitted_frames // BACKGROUND_FRAMES)
     with PersonSegmenter() as segmenter:
         first = crop.cut(next(read_frames(info, reference, 1)))
@@ -183,8 +189,10 @@ def _see_crops(
         tracker = TorsoTracker(first, (segmenter.person_matte(first) > 0.5) & below)
         for index, frame in enumerate(read_frames(info)):
             picture = crop.cut(frame)
+            if index in anew:
+                tracker.restart()
             transforms.append(tracker.follow(picture))
             if index < fitted_frames and index % every == 0:
                 plate.add(picture, segmenter.person_matte(picture))
             yield TrackingProgress("torso and background", index + 1, info.frame_count)
-    return torso_poses(transforms, head, reference), plate.finish()
+    return torso_poses(transforms, head, reference, joints), plate.finish()
