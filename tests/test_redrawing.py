@@ -34,8 +34,8 @@ def slot(start: str, end: str, audio: Path = Path("line.wav")) -> Slot:
     return Slot(1, Fraction(start), Fraction(end), audio, ())
 
 
-def role() -> Role:
-    return Role(Take((FIRST, SECOND), (32.0, 32.0), 40.0, 50), tiny_avatar(CLIP), "cpu")
+def role(clip: TinyClip = CLIP) -> Role:
+    return Role(Take((FIRST, SECOND), (32.0, 32.0), 40.0, 50), tiny_avatar(clip), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +155,11 @@ def test_speech_of_a_range_is_heard_once(film: VideoInfo, line: Path, monkeypatc
     monkeypatch.setattr(redrawing, "speech_blocks", lambda *inputs: calls.append(inputs) or heard(*inputs))
     driven(film, line, monkeypatch)
     assert len(calls) == 1
+
+
+def test_frames_without_a_face_are_told_in_the_film_s_time(film: VideoInfo, line: Path) -> None:
+    hidden = role(TinyClip(frames=50, missing=(0, 20, 21, 22, 30, 49)))  # 10, 30 to 32, 60 and 79 of the film
+    job = Redrawing(film, [hidden], [RANGE], [slot("0.74", "2.76", line)], 1.0)
+    assert job.unseen() == [(30 / FPS, 33 / FPS), (60 / FPS, 61 / FPS)]  # the range ends at frame 75
+    given = list(pictures(28, 36))
+    assert [new is old.rgb for old, new in zip(given, job(iter(given)), strict=True)][2:5] == [True] * 3

@@ -27,6 +27,8 @@ SAME_PLACE = 0.75
 """A face is where another was when their centres are nearer than this, face heights..."""
 SAME_SIZE = 1.3
 """...and of the same size when neither is more than so many times the other."""
+NAMED_SHOTS = 5
+"""More are counted only."""
 THUMBNAIL = (64, 64)
 SAME_BACKGROUND = 12.0
 """The background is the same if no colour channel of half of its pixels differs by more grey levels than this: 4 within
@@ -54,6 +56,12 @@ class Take:
     def joints(self) -> tuple[int, ...]:
         """Where its second shot begins, its third, ..., counted in frames of the take."""
         return tuple(accumulate(map(len, self.shots[:-1])))
+
+    def where(self, fps: Fraction) -> str:
+        """Its shots' times, in words."""
+        shots = [f"{float(shot.start / fps):.1f} to {float(shot.stop / fps):.1f} s" for shot in self.shots]
+        more = f" and {len(shots) - NAMED_SHOTS} more" if len(shots) > NAMED_SHOTS else ""
+        return ", ".join(shots[:NAMED_SHOTS]) + more
 
     def is_usable(self, fps: Fraction) -> bool:
         """Whether an avatar can be made from it."""
@@ -87,9 +95,7 @@ class _Setup:
         return Take(tuple(self.shots), (float(x), float(y)), height, round(self.seen_frames))
 
 
-def group_takes(
-    info: VideoInfo, shots: Sequence[Shot], detector: LandmarkDetector, face: int = 1
-) -> tuple[Take, ...]:
+def group_takes(info: VideoInfo, shots: Sequence[Shot], detector: LandmarkDetector, face: int = 1) -> tuple[Take, ...]:
     """Shots by camera set-up, the take in which the face is seen longest first; shots without a face are in none.
 
     Args:
@@ -117,20 +123,16 @@ def left_out(takes: Sequence[Take], fps: Fraction) -> tuple[str, ...]:
     for take in takes:
         if take.is_usable(fps):
             continue
-        where = ", ".join(f"{float(shot.start / fps):.1f} to {float(shot.stop / fps):.1f} s" for shot in take.shots[:5])
-        where += f" and {len(take.shots) - 5} more" if len(take.shots) > 5 else ""
         if take.height < MINIMUM_FACE_PX:
             reason = f"the face is {take.height:.0f} px high, at least {MINIMUM_FACE_PX} px are needed"
         else:
             seen_s = float(take.seen_frames / fps)
             reason = f"the face is seen for {seen_s:.1f} s, at least {MINIMUM_SECONDS:.0f} s are needed"
-        lines.append(f"{where}: {reason}: left as it was")
+        lines.append(f"{take.where(fps)}: {reason}: left as it was")
     return tuple(lines)
 
 
-def _people_in(
-    info: VideoInfo, shot: Shot, detector: LandmarkDetector
-) -> tuple[list[list[_Sighting]], int]:
+def _people_in(info: VideoInfo, shot: Shot, detector: LandmarkDetector) -> tuple[list[list[_Sighting]], int]:
     """The sightings of each steady person, the largest face first, and how many pictures were looked at."""
     looks = min(len(shot), int(np.clip(len(shot) / info.fps, FEWEST_SAMPLES, MOST_SAMPLES)))
     margin = min(len(shot) - 1, round(info.fps / 10)) // 2  # a cut may leave traces in the pictures beside it

@@ -88,8 +88,15 @@ def dub_film(
         )
         report = yield from relayed(job, lambda event: Progress("film", event.done, event.total))
         _rename(folder / output.name, output)
-    findings = (finding for role in roles for finding in role.avatar.manifest.findings)
-    notes += dict.fromkeys([*findings, *report.notes, *finisher.notes])
+    fps = facts.video.fps
+    for role in roles:
+        notes += (f"{role.take.where(fps)}: {finding}" for finding in role.avatar.manifest.findings)
+    notes += (
+        f"{float(start):.1f} to {float(stop):.1f} s: the face is not seen, or something is in front of the mouth: "
+        "left as it was"
+        for start, stop in redrawing.unseen()
+    )
+    notes += (*report.notes, *finisher.notes)
     return DubbedFilm(facts.video.frame_count, report.changed, tuple(notes))
 
 
@@ -134,7 +141,7 @@ def _cast(
             job = avatars.avatar_for(clip, options.fit)
             folder = yield from relayed(job, lambda event, number=number: _named(event, f"take {number}"))
         except (UnusableClipError, LipClipError, LipMotionFitError) as error:
-            notes.append(f"a take of {len(take)} frames is left as it was: {error}")
+            notes.append(f"{take.where(info.fps)}: left as it was: {error}")
         else:
             roles.append(Role(take, load_avatar(folder), options.device))
     if not roles:

@@ -107,6 +107,20 @@ class Redrawing:
             else:
                 yield from role.renderer.stream(role.renderer.in_place, (seen.frame for seen in group))
 
+    def unseen(self) -> list[tuple[Fraction, Fraction]]:
+        """Where there is new speech in a shot with the face, which cannot be redrawn: seconds."""
+        fps, found = self._video.fps, []
+        for shot, role, first in self._shots:
+            is_seen = role.avatar.tracks.found[first : first + len(shot)]
+            for frame in np.flatnonzero(~is_seen) + shot.start:
+                start, stop = Fraction(int(frame)) / fps, Fraction(int(frame) + 1) / fps
+                if not any(one.start < stop and start < one.stop for one in self._ranges):
+                    continue
+                if found and found[-1][1] == start:
+                    start = found.pop()[0]
+                found.append((start, stop))
+        return found
+
     def _seen(self, picture: FilmPicture) -> _Seen:
         frame = min(round(picture.time * self._video.fps), self._video.frame_count - 1)
         place = bisect_right(self._shots, frame, key=lambda entry: entry[0].start) - 1
