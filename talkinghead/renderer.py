@@ -104,7 +104,7 @@ class AvatarRenderer:
 
     def in_place(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
         """The source frames with mouth, chin and neck rendered into them; those without a face, or of no opacity, as
-        they are.
+        they are. Beside frames without a face the render fades into the source.
 
         Returns:
             uint8 [H, W, 3] of each frame. The frames' own pictures are not changed.
@@ -129,7 +129,8 @@ class AvatarRenderer:
 
     def _mask(self, frame: DrivenFrame) -> np.ndarray:
         mask = self.region.mask(frame.number)
-        return mask if frame.opacity == 1 else cv2.convertScaleAbs(mask, alpha=frame.opacity)
+        opacity = frame.opacity * float(self._presence[frame.number])
+        return mask if opacity == 1 else cv2.convertScaleAbs(mask, alpha=opacity)
 
     def stream(self, draw: Draw, frames: Iterable[DrivenFrame]) -> Iterator[np.ndarray]:
         """What `draw` makes of any number of frames, in order; some threads work ahead, on a batch each."""

@@ -19,7 +19,7 @@ import talkinghead.renderer
 from render.rasterize import BackendStatus
 from talkinghead.avatar import Avatar
 from talkinghead.head_motion import source_pose
-from talkinghead.renderer import GPU_BATCH, AvatarRenderer, DrivenFrame, batch_size_for, rounded, to_uint8
+from talkinghead.renderer import GPU_BATCH, AvatarRenderer, DrivenFrame, batch_size_for, presence, rounded, to_uint8
 from tools.tracked_clip import CropBox
 
 BATCH = 4
@@ -116,6 +116,24 @@ def test_frames_without_a_face_are_left_as_they_are(avatar: Avatar, monkeypatch:
     assert [picture is frame.picture for picture, frame in zip(pictures, frames, strict=True)] == [False, True] * 2
     monkeypatch.setattr(renderer, "_model", None)  # none of these is drawn
     assert renderer.in_place([frames[1], frames[3]])[1] is frames[3].picture
+
+
+def test_the_render_fades_beside_frames_without_a_face(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step in time is larger than a fifth of the whole change; farther away nothing fades."""
+    found = np.ones(20, bool)
+    assert presence(found).tolist() == [1.0] * 20
+    found[8:11] = False
+    weights = presence(found)
+    assert weights[8:11].tolist() == [0] * 3 and weights[3:8].tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert weights[11:16].tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1]) and weights[:3].tolist() == [1] * 3
+    seen = replace(avatar, tracks=replace(avatar.tracks, found=np.ones(CLIP.frames, bool)))
+    eased, whole = (batched(one, monkeypatch) for one in (avatar, seen))
+    for number, share in ((3, 0.2), (6, 0.4), (7, 0.6), (0, 0.8)):  # 4 and 10 are missing
+        frame = driven(avatar, number)
+        source = frame.picture.astype(float)
+        change = whole.in_place([frame])[0] - source
+        assert np.abs(change).max() > 20
+        assert np.abs(eased.in_place([frame])[0] - source - share * change).max() <= 8
 
 
 class Counted:
