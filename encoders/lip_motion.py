@@ -31,6 +31,7 @@ MINIMUM_FRAMES = 25
 CHUNK_FRAMES = 1000
 _WINDOW_DEVIATIONS = 3.0
 _NO_WEIGHT = 1e-12  # keeps divisors finite
+_LARGEST_SETTING, _LONGEST_S = 1e5, 10.0  # of a predictor that can be believed
 _SILENT, _SPEAKING = 0.3, 0.7  # voice activity below and above which a frame is certain
 
 
@@ -149,6 +150,11 @@ class LipMotionPredictor:
                 )
             yield self._predict_core(rows, context)
 
+    @property
+    def window_frames(self) -> int:
+        """Frames in a window, W."""
+        return 2 * _half_window(self.settings.window_s, self.fps) + 1
+
     def _context_frames(self) -> int:
         """Frames on either side that a prediction depends on."""
         rate = float(self.fps)
@@ -184,7 +190,7 @@ class LipMotionPredictor:
         """Restore a predictor from `to_tensors`; it predicts the same codes to the last bit.
 
         Raises:
-            LipMotionFitError: a tensor is missing.
+            LipMotionFitError: a tensor is missing, or a setting is out of all bounds: the file may be a stranger's.
         """
         try:
             arrays = {name: tensors[name].numpy() for name in _ARRAYS}
@@ -194,6 +200,7 @@ class LipMotionPredictor:
             prior = LipPrior.from_tensors(_subset(tensors, "prior.")) if settings.prior > 0 else None
         except KeyError as error:
             raise LipMotionFitError(f"the lip-motion predictor lacks {error}; fit the avatar again") from error
+        _check_settings(settings)
         return cls(**arrays, prior=prior, fps=fps, settings=settings)
 
 
@@ -215,6 +222,18 @@ def _numbers(
     tensors: Mapping[str, torch.Tensor], prefix: str, default: LipMotionSettings | DriftRegressionSettings
 ) -> dict[str, float | int]:
     return {name: kind(tensors[f"{prefix}.{name}"].item()) for name, kind in _number_fields(default).items()}
+
+
+def _check_settings(settings: LipMotionSettings) -> None:
+    """
+    Raises:
+        LipMotionFitError: a number would ask for any amount of memory, or is none.
+    """
+    numbers = [getattr(part, name) for part in (settings, settings.regression) for name in _number_fields(part)]
+    times = (settings.window_s, settings.pause_s, settings.easing_s)
+    is_sound = all(0 <= number <= _LARGEST_SETTING for number in numbers) and max(times) <= _LONGEST_S
+    if not is_sound or not settings.window_s:
+        raise LipMotionFitError("the lip-motion predictor's settings are out of all bounds; fit the avatar again")
 
 
 def _usable_frames(speech: SpeechFeatureTrack, codes: np.ndarray, opening: np.ndarray, maximum: int) -> np.ndarray:

@@ -63,8 +63,8 @@ __all__ = [
 GAUSSIANS, MOTION, SPEECH = "gaussians.ply", "motion.safetensors", "speech_encoder.safetensors"
 TRACKS, BACKGROUND, SOURCE = "tracks.safetensors", "background.png", "source.mp4"
 TRAINED = "trained_encoder.safetensors"
-PNG_SIZE_OFFSETS = (16, 20)
-"""Where a PNG's header holds width and height, 4 bytes each (ISO/IEC 15948, 11.2.2)."""
+PNG_START, PNG_SIZE_OFFSETS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", (16, 20)
+"""What a PNG begins with, and where it holds width and height, 4 bytes each (ISO/IEC 15948, 5.2 and 11.2.2)."""
 FILES = (GAUSSIANS, MOTION, SPEECH, TRACKS, BACKGROUND, SOURCE)
 
 
@@ -193,6 +193,8 @@ def _manifest_of(folder: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
         raise NotAnAvatarError(f"{folder} is a file, and an avatar is a folder: make one with 'talkinghead fit VIDEO'")
     if not (folder / MANIFEST_NAME).is_file():
         raise NotAnAvatarError(f"{folder} has no {MANIFEST_NAME}: give a folder that 'talkinghead fit' made")
+    if (folder / MANIFEST_NAME).is_symlink():
+        raise DamagedAvatarError(folder / MANIFEST_NAME, "is a link, and nothing outside of an avatar's folder is read")
     try:
         return read_manifest(folder / MANIFEST_NAME)
     except OSError as error:
@@ -200,6 +202,8 @@ def _manifest_of(folder: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
 
 
 def _check_file(path: Path, record: FileRecord) -> None:
+    if path.is_symlink():
+        raise DamagedAvatarError(path, "is a link, and nothing outside of an avatar's folder is read")
     if not path.is_file():
         raise DamagedAvatarError(path, "is missing")
     size = path.stat().st_size
@@ -254,12 +258,12 @@ def _read_lips(path: Path, manifest: AvatarManifest, embedding_size: int) -> Lip
 
 def _check_predictor(path: Path, lips: LipMotionPredictor, inputs: int) -> None:
     """Whether the predictor's arrays fit one another and the `inputs` columns that it is to read."""
-    rows, width = lips.support.shape if lips.support.ndim == 2 else (0, 0)
+    rows = lips.support.shape[0] if lips.support.ndim else 0
     codes = lips.closed_code.size
     expected = {
         "feature_mean": [inputs],
         "feature_scale": [inputs],
-        "support": [rows, width],
+        "support": [rows, lips.window_frames * inputs],
         "weights": [rows, codes],
         "prior_map": [2, codes],
         "code_offset": [codes],
@@ -267,8 +271,6 @@ def _check_predictor(path: Path, lips: LipMotionPredictor, inputs: int) -> None:
         "closed_code": [codes],
     }
     check_shapes(path, {name: list(getattr(lips, name).shape) for name in expected}, expected)
-    if width % inputs:
-        raise DamagedAvatarError(path, f"holds windows of {width} numbers, expected a multiple of {inputs}")
     if lips.prior is not None:
         heard = len(PHONES) + len(VISEMES) + len(ARTICULATORS)
         expected = {"mean": [heard], "weights": [len(BLURS_S) * heard, 2]}
@@ -276,11 +278,11 @@ def _check_predictor(path: Path, lips: LipMotionPredictor, inputs: int) -> None:
 
 
 def _read_background(path: Path, resolution: int) -> np.ndarray:
-    encoded = np.frombuffer(path.read_bytes(), np.uint8)
-    size = tuple(int.from_bytes(encoded[first : first + 4].tobytes(), "big") for first in PNG_SIZE_OFFSETS)
-    if size != (resolution, resolution):
+    encoded = path.read_bytes()
+    size = tuple(int.from_bytes(encoded[first : first + 4], "big") for first in PNG_SIZE_OFFSETS)
+    if not encoded.startswith(PNG_START) or size != (resolution, resolution):
         raise DamagedAvatarError(path, f"is no picture of {resolution}x{resolution} px")
-    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
         raise DamagedAvatarError(path, "cannot be decoded")
     return np.ascontiguousarray(picture[..., ::-1])

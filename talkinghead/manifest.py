@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from render.motion import MotionFieldConfig
-from talkinghead.config import LONGEST_CONSENT
+from talkinghead.config import LARGEST_RESOLUTION, LONGEST_CONSENT
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError, OlderAvatarError
 from talkinghead.file_record import FileRecord
 from talkinghead.outputs import MANIFEST_NAME
@@ -21,8 +22,11 @@ from tools.tracked_clip import TOPOLOGIES, CropBox
 FORMAT_VERSION, OLDEST_FORMAT = 4, 3
 """Written, and the oldest that is read: format 3 has no statement of consent."""
 READABLE = f"{OLDEST_FORMAT} and {FORMAT_VERSION}"
-MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 65_536, 4_096
+MOST_BYTES = 1_000_000
+MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 16_384, 4_096
 """Far above anything useful: what is larger is no avatar, and must not be allocated."""
+_FRACTION = re.compile(r"\d{1,9}(/\d{1,9})?", re.ASCII)
+"""Not 1e999999999, which would take all memory."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class AvatarManifest:
             "frame_count": (self.frame_count, 1, 1 << 31),
             "fitted_frames": (self.fitted_frames, 1, self.frame_count),
             "crop.side": (self.crop.side, 1, largest_crop),
-            "crop.resolution": (self.crop.resolution, 1, LARGEST_SIDE),
+            "crop.resolution": (self.crop.resolution, 1, LARGEST_RESOLUTION),
             "crop.left": (self.crop.left, 0, self.width - self.crop.side),
             "crop.top": (self.crop.top, 0, self.height - self.crop.side),
             "focal_px": (self.focal_px, 1e-3, 1e9),
@@ -105,7 +109,7 @@ def read_manifest(path: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
         OSError: the file cannot be read.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(_text(path))
         version = content["format_version"]
         if type(version) is int and version > FORMAT_VERSION:
             raise NewerAvatarError(
@@ -131,6 +135,19 @@ def read_manifest(path: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
         raise DamagedAvatarError(path, f"is damaged ({error})") from error
 
 
+def _text(path: Path) -> bytes:
+    """
+    Raises:
+        ValueError: it is longer than any.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"expected at most {MOST_BYTES:,} bytes")
+    return text
+
+
 def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -152,7 +169,9 @@ def _decode(kind: Any, value: Any) -> Any:
     if get_origin(kind) is tuple:
         return tuple(_decode(get_args(kind)[0], item) for item in _decode(list, value))
     if kind is Fraction:
-        return Fraction(_decode(str, value))
+        if not _FRACTION.fullmatch(_decode(str, value)):
+            raise ValueError(f"expected a fraction such as 30000/1001, got {value[:40]!r}")
+        return Fraction(value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

@@ -67,22 +67,29 @@ class JobBars:
         """How far a job is."""
         if job not in self._running:
             self._running[job] = self._bars.add_task(name, total=None)
-        described = " ".join(f"{name}: {event.stage}".split())
+        described = printable(" ".join(f"{name}: {event.stage}".split()))
         self._bars.update(self._running[job], description=described, total=event.total, completed=event.done)
 
     def end(self, job: int, line: str) -> None:
         """A job has ended; says how."""
         if job in self._running:
             self._bars.remove_task(self._running.pop(job))
-        self._bars.console.print(" ".join(line.split()), markup=False, highlight=False)
+        self._bars.console.print(printable(" ".join(line.split())), markup=False, highlight=False)
         self._bars.advance(self._all)
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as their longest entry, but the last."""
+    rows = [[printable(entry) for entry in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(entry.ljust(width) for entry, width in zip(row, widths, strict=True)).rstrip())
+
+
+def printable(text: str) -> str:
+    """Text in one line: what would move the cursor or colour the terminal stands there as it is written in Python.
+    Names of files, and what an avatar says of itself, may come from strangers."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -102,4 +109,4 @@ def ask(question: str) -> str | None:
 
 def complain(message: str) -> None:
     """One line on standard error."""
-    print(f"talkinghead: {' '.join(message.split())}", file=sys.stderr)
+    print(f"talkinghead: {printable(' '.join(message.split()))}", file=sys.stderr)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -217,7 +218,7 @@ def test_ply_that_announces_more_than_it_holds(tmp_path: Path) -> None:
     write_gaussians(tiny_avatar(CLIP).model, tmp_path / "g.ply")
     data = (tmp_path / "g.ply").read_bytes()
     (tmp_path / "g.ply").write_bytes(data.replace(b"element vertex 90\n", b"element vertex 900000000000\n"))
-    with pytest.raises(DamagedAvatarError, match="cannot be read"):
+    with pytest.raises(DamagedAvatarError, match="does not hold"):
         read_gaussians(tmp_path / "g.ply", COUNTS)
 
 
@@ -446,6 +447,22 @@ def test_names_in_the_manifest_open_nothing_else(folder: Path, name: str) -> Non
         load_avatar(folder)
 
 
+@pytest.mark.parametrize("name", ["avatar.json", "source.mp4", "motion.safetensors"])
+def test_links_open_nothing_else(folder: Path, name: str) -> None:
+    """What they lead to may even be as the manifest says."""
+    (folder / name).rename(folder.parent / "elsewhere")
+    (folder / name).symlink_to(folder.parent / "elsewhere")
+    with pytest.raises(DamagedAvatarError, match="is a link"):
+        load_avatar(folder)
+
+
+def test_a_huge_manifest_is_not_read(folder: Path) -> None:
+    with (folder / "avatar.json").open("rb+") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(DamagedAvatarError, match="expected at most 1,000,000 bytes"):
+        load_avatar(folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -463,12 +480,14 @@ def test_names_in_the_manifest_open_nothing_else(folder: Path, name: str) -> Non
         ({"fps": "0/1"}, "expected fps"),
         ({"fps": "1/0"}, "damaged"),
         ({"fps": 25.0}, "expected str"),
+        ({"fps": "1e999999999"}, "expected a fraction"),
         ({"focal_px": float("nan")}, "expected focal_px"),
         ({"sound_delay_frames": float("-inf")}, "expected sound_delay_frames"),
         ({"topology": "wax"}, "expected a topology"),
         ({"topology": "face-alignment"}, "landmarks"),
         ({"crop": {"left": 30, "top": 2, "side": 40, "resolution": 32}}, "expected crop.left"),
         ({"crop": {"left": 10, "top": 2, "side": 40, "resolution": 31}}, "background"),
+        ({"crop": {"left": 10, "top": 2, "side": 40, "resolution": 40_000}}, "expected crop.resolution"),
         ({"crop": {"left": 10, "top": 2, "side": 40}}, "expected the fields"),
         ({"field": {"plane_resolution": 5, "plane_channels": 2, "hidden": 4}}, "planes"),
         ({"field": {"plane_resolution": 10**6, "plane_channels": 2, "hidden": 4}}, "expected field.plane_resolution"),
@@ -500,10 +519,19 @@ def garbage(path: Path) -> None:
     path.write_bytes(b"\xff" * 64)
 
 
+def disguised_picture(path: Path) -> None:
+    """A large JPEG with a PNG's size at the place where PNGs have it, in an application segment that decoders skip."""
+    jpeg = cv2.imencode(".jpg", np.zeros((3000, 3000), np.uint8))[1].tobytes()
+    segment = bytearray(b"\xff\xe5\x00\x1e" + bytes(28))
+    segment[14:22] = path.read_bytes()[16:24]
+    path.write_bytes(jpeg[:2] + segment + jpeg[2:])
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        *((name, garbage, "cannot be|is no picture") for name in FILES if name != "source.mp4"),
+        *((name, garbage, "cannot be|is no picture|does not hold") for name in FILES if name != "source.mp4"),
+        ("background.png", disguised_picture, "is no picture of"),
         ("motion.safetensors", replace_tensor("face.field.basis", lambda t: t[1:]), "face.field.basis"),
         ("motion.safetensors", replace_tensor("mouth.field.reach", lambda t: None), "holds nothing under mouth"),
         ("motion.safetensors", replace_tensor("face.field.reach", lambda t: t.double()), "float64"),
@@ -512,13 +540,17 @@ def garbage(path: Path) -> None:
         ("tracks.safetensors", replace_tensor("lower", lambda t: t[:, :-1]), "lower"),
         ("speech_encoder.safetensors", replace_tensor("lips.weights", lambda t: t[:, :2]), "weights"),
         ("speech_encoder.safetensors", replace_tensor("lips.weights", lambda t: t[1:]), "weights"),
-        ("speech_encoder.safetensors", replace_tensor("lips.support", lambda t: t[:, 1:]), "multiple"),
+        ("speech_encoder.safetensors", replace_tensor("lips.support", lambda t: t[:, 1:]), "support"),
         ("speech_encoder.safetensors", replace_tensor("lips.feature_mean", lambda t: t[1:]), "feature_mean"),
         ("speech_encoder.safetensors", replace_tensor("lips.prior_map", lambda t: t[1:]), "prior_map"),
         ("speech_encoder.safetensors", replace_tensor("lips.prior.weights", lambda t: t[1:]), "weights"),
         ("speech_encoder.safetensors", replace_tensor("lips.prior.mean", lambda t: None), "predictor"),
         ("speech_encoder.safetensors", replace_tensor("lips.fps", lambda t: t * 0), "predictor"),
         ("speech_encoder.safetensors", replace_tensor("lips.fps", lambda t: t + 5), "frames/s"),
+        ("speech_encoder.safetensors", replace_tensor("lips.settings.pause_s", lambda t: t * 0 + 1e12), "settings"),
+        ("speech_encoder.safetensors", replace_tensor("lips.settings.window_s", lambda t: t * 0), "settings"),
+        ("speech_encoder.safetensors", replace_tensor("lips.regression.local", lambda t: t * np.nan), "settings"),
+        ("speech_encoder.safetensors", replace_tensor("lips.support", lambda t: t[0, 0]), "support"),
         ("speech_encoder.safetensors", replace_tensor("lips.closed_code", lambda t: None), "closed_code"),
         ("speech_encoder.safetensors", replace_tensor("encoder.embedding.bias", lambda t: t[1:]), "embedding.bias"),
     ],
