@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from tools.landmarks import LandmarkDetector
-from tools.people import Person, gather_people
+from tools.people import Face, Person, gather_people
 from tools.preflight import MINIMUM_FACE_PX, MINIMUM_SECONDS
 from tools.shots import Shot
 from tools.video import VideoInfo, read_frames
@@ -138,9 +138,9 @@ def _people_in(info: VideoInfo, shot: Shot, detector: LandmarkDetector) -> tuple
     margin = min(len(shot) - 1, round(info.fps / 10)) // 2  # a cut may leave traces in the pictures beside it
     places = np.linspace(shot.start + margin, shot.stop - 1 - margin, looks).astype(int)
     sightings, thumbnails = [], []
-    for place in places:
+    for number, place in enumerate(places):
         frame = next(read_frames(info, int(place), 1))
-        sightings.append(detector.detect(frame))
+        sightings.append([Face(number, landmarks) for landmarks in detector.detect(frame)])
         thumbnails.append(cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA))
     return [_sightings(person, thumbnails, info) for person in gather_people(sightings)], looks
 

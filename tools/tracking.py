@@ -129,13 +129,9 @@ def _find_landmarks(
         if index in anew:
             detector.restart()
             centre = choice.centre
-        faces = detector.detect(frame)
-        if faces:
-            nearest = min(faces, key=lambda face: float(np.linalg.norm(face[:, :2].mean(0) - centre)))
-            if len(faces) == choice.faces == 1 or np.linalg.norm(nearest[:, :2].mean(0) - centre) < choice.height:
-                landmarks[index] = nearest
-                colours[index] = occlusion.landmark_colours(frame, nearest, detector.topology)
-                centre = nearest[:, :2].mean(0)
+        face = choice.which(preflight.faces_in(frame, detector), centre)
+        if face is not None:
+            landmarks[index], colours[index], centre = face.landmarks, face.look, face.centre
         yield TrackingProgress("landmarks", index + 1, info.frame_count)
     return landmarks, colours
 
