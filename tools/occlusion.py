@@ -23,7 +23,7 @@ LEVEL = 25.0
 """Grey levels by which, in one channel, a landmark must differ from its median over the take..."""
 SPREAD = 5.0
 """...and so many median absolute deviations, which are large where light and shadow move."""
-COVERED, TOUCHED = 0.2, 0.1
+COVERED, TOUCHED = 0.2, 0.05
 """A face is covered when this share of the landmarks differs; in the frames beside those, the second share will do."""
 FEWEST_FRAMES = 6
 """...if so many frames reach the first share. Of six clips of people talking, the frame with the sixth largest share
