@@ -36,6 +36,7 @@ from talkinghead.report.page import REPORT_NAME, write_report
 from talkinghead.speech_choice import fetch_weights
 from tools import lip_closures, metrics
 from tools.errors import OutputError, UserError
+from tools.preflight import check_clip
 from tools.tracked_clip import TOPOLOGIES, CropBox
 from tools.video import VideoInfo, probe, read_frames
 
@@ -79,7 +80,9 @@ def check_length(info: VideoInfo, holdout: float) -> None:
 
     Raises:
         NothingHeldOutError: it is.
+        UserError: it cannot be fitted at all, see `tools.preflight.check_clip`.
     """
+    check_clip(info)
     kept = info.frame_count - fitted_frame_count(info, holdout)
     if kept < LEAST_FRAMES:
         raise NothingHeldOutError(

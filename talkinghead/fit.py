@@ -40,8 +40,8 @@ from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_man
 from talkinghead.take_choice import TAKE_NAME, ChosenTake, choose_take
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
 from talkinghead.training_history import TRAINING_NAME, TrainingHistory
-from tools.errors import NoAudioError
 from tools.expression import ExpressionTrack
+from tools.preflight import check_clip
 from tools.tracked_clip import TorsoPoseTrack, TrackedClip, load_tracked_clip, save_tracked_clip
 from tools.tracking import TrackingConfig, track_clip
 from tools.video import VideoInfo, probe
@@ -59,8 +59,7 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
     info = probe(video)
-    if not info.has_audio:
-        raise NoAudioError(f"{video} has no sound: the avatar learns its lips from the person's own speech")
+    check_clip(info)
     work = work_folder(output)
     if config.restart and work.exists():
         shutil.rmtree(work)

@@ -17,7 +17,7 @@ from media_samples import write_clip
 from tools.errors import UnusableClipError
 from tools.face_topology import MEDIAPIPE_478
 from tools.landmarks import landmark_detector
-from tools.preflight import SAMPLES, FaceChoice, check_length, choose_face, findings
+from tools.preflight import SAMPLES, FaceChoice, check_clip, choose_face, findings
 from tools.video import probe, read_frames
 
 LEFT_X, RIGHT_X = 256, 256 + 512
@@ -56,11 +56,11 @@ def choose(folder: Path, pictures: Sequence[np.ndarray], face: int = 1) -> FaceC
 @pytest.mark.parametrize("seconds", [0.04, 1.0, 2.96])
 def test_a_short_clip_is_refused(seconds: float) -> None:
     with pytest.raises(UnusableClipError, match=rf"is {seconds:.1f} s long .* at least 3 s"):
-        check_length(replace(demo_clip(), duration_s=seconds, frame_count=round(25 * seconds)))
+        check_clip(replace(demo_clip(), duration_s=seconds, frame_count=round(25 * seconds)))
 
 
 def test_three_seconds_are_enough() -> None:
-    check_length(replace(demo_clip(), duration_s=3.0, frame_count=75))
+    check_clip(replace(demo_clip(), duration_s=3.0, frame_count=75))
 
 
 # --- which face ---

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tools.errors import UnusableClipError
+from tools.errors import NoAudioError, UnusableClipError
 from tools.landmarks import LandmarkDetector
 from tools.occlusion import landmark_colours
 from tools.people import SAME_LOOK, Face, gather_people, look_difference, look_of, person_height
@@ -59,11 +59,15 @@ class FaceChoice:
         return min(away, 1) + unlike / SAME_LOOK if not is_another and (away < 1 or is_back) else np.inf
 
 
-def check_length(info: VideoInfo) -> None:
-    """
+def check_clip(info: VideoInfo) -> None:
+    """What a glance at the file tells.
+
     Raises:
+        NoAudioError: there is no sound to learn the lips from.
         UnusableClipError: too short to learn a face from.
     """
+    if not info.has_audio:
+        raise NoAudioError(f"{info.path} has no sound: the avatar learns its lips from the person's own speech")
     if info.duration_s < MINIMUM_SECONDS:
         raise UnusableClipError(
             f"{info.path} is {info.duration_s:.1f} s long ({info.frame_count} frames): "

@@ -17,8 +17,8 @@ from talkinghead.progress import Progress
 from talkinghead.speak import speak
 from talkinghead.speech_choice import fetch_weights
 from tools.audio import frame_count, read_audio_blocks
-from tools.errors import NoAudioError, UserError
-from tools.preflight import check_length
+from tools.errors import UserError
+from tools.preflight import check_clip
 from tools.video import probe
 
 SOUND_LOOKED_AT_S = 1.0
@@ -72,9 +72,7 @@ def _checked_person(video: Path, last_change_ns: int) -> tuple[Fraction | None, 
             avatar.source_video()
             return avatar.manifest.fps, ""
         info = probe(video)
-        if not info.has_audio:
-            raise NoAudioError(f"{video} has no sound: the avatar learns its lips from the person's own speech")
-        check_length(info)
+        check_clip(info)
         return info.fps, ""
     except (UserError, EncoderWeightsError) as error:
         return None, str(error)
