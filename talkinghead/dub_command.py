@@ -116,10 +116,10 @@ class Dub:
         tasks, outcomes = show(open_tasks(jobs, folder))
         try:
             _follow(tasks, workers, outcomes, len(jobs))
+            print_table(summary_table(path, jobs, outcomes))
         finally:
             Ledger(path).sweep()
             report = write_report(path, jobs, outcomes)
-        print_table(summary_table(path, jobs, outcomes))
         print(f"{total(jobs, outcomes)}; see {report}")
         return EXIT_FAILED if any(outcome.status == "failed" for outcome in outcomes.values()) else 0
 

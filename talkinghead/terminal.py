@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from talkinghead.progress import Progress
+from tools.errors import OutputError
 
 Result = TypeVar("Result")
 
@@ -93,10 +94,18 @@ def printable(text: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Under a temporary name first, so that a file that was there stays whole."""
+    """Under a temporary name first, so that a file that was there stays whole.
+
+    Raises:
+        OutputError: the disk is full or the folder may not be written.
+    """
     temporary = path.with_name(f".{path.name}.unfinished")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def ask(question: str) -> str | None:

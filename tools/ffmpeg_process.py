@@ -70,11 +70,11 @@ def run(stream: OutputStream) -> None:
     """Runs an ffmpeg-python graph to its end.
 
     Raises:
-        FfmpegFailure: ffmpeg's exit code is not 0.
+        FfmpegFailure: ffmpeg's exit code is not 0, or its output is not complete.
     """
     with tempfile.TemporaryFile() as errors:
         result = subprocess.run(compile_command(stream), stdin=subprocess.DEVNULL, stderr=errors, check=False)
-        if result.returncode != 0:
+        if not has_written(errors, result.returncode):
             raise FfmpegFailure(first_complaint(errors, result.returncode))
 
 
@@ -117,6 +117,15 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(BrokenPipeError):  # frames that an ended ffmpeg no longer takes
                 pipe.close()
     process.wait()
+
+
+def has_written(errors: IO[bytes], return_code: int) -> bool:
+    """Whether an ffmpeg that has ended wrote all of its output.
+
+    ffmpeg 5 ends with exit code 0 when the disk is full only at the end of a file: its standard error alone tells.
+    """
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4096))
+    return return_code == 0 and not re.search(rb"Error (writing trailer|closing file)", errors.read())
 
 
 def first_complaint(errors: IO[bytes], return_code: int) -> str:

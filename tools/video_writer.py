@@ -22,6 +22,7 @@ from tools.ffmpeg_process import (
     compile_command,
     end_process,
     first_complaint,
+    has_written,
     media_url,
     run,
 )
@@ -118,7 +119,7 @@ class VideoWriter:
             self._process.stdin.close()
         except OSError as error:
             raise self._failure() from error
-        if self._process.wait() != 0:
+        if not has_written(self._errors, self._process.wait()):
             raise self._failure()
         if self._finish_file is not None:
             self._finish_file(self._temporary)
