@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 from tools.errors import UserError
+
+DISK_ERRORS = (errno.ENOSPC, errno.EROFS)
+"""A full and a read-only disk: wherever they come up, only a user can mend them."""
 
 
 def complaint(error: BaseException) -> str | None:
     """One line for a user; None for a defect of ours."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"cannot write {error.filename or 'a file'}: {error.strerror}; choose another place, or make room"
     return str(error) if isinstance(error, UserError) else _library_complaint(error)
 
 

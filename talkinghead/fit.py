@@ -40,6 +40,7 @@ from talkinghead.speech_choice import fetch_weights, load_embedding, name_in_man
 from talkinghead.take_choice import TAKE_NAME, ChosenTake, choose_take
 from talkinghead.training_frames import TrainingFrames, load_training_frames, mean_colors
 from talkinghead.training_history import TRAINING_NAME, TrainingHistory
+from tools.errors import OutputError
 from tools.expression import ExpressionTrack
 from tools.preflight import check_clip
 from tools.tracked_clip import TorsoPoseTrack, TrackedClip, load_tracked_clip, save_tracked_clip
@@ -208,8 +209,12 @@ def _run_fit(fitter: HeadFitter, checkpoint: Path, key: str) -> Generator[Progre
         yield Progress("fitting", event.step, event.steps, f"{event.gaussians} Gaussians, loss {event.loss:.4f}")
         if time.monotonic() - saved > CHECKPOINT_S:
             temporary = checkpoint.with_suffix(".part")
-            save_file(fitter.to_tensors(), temporary, {"key": key, "history": history.to_json()})
-            temporary.replace(checkpoint)
+            try:
+                save_file(fitter.to_tensors(), temporary, {"key": key, "history": history.to_json()})
+                temporary.replace(checkpoint)
+            except (SafetensorError, OSError) as error:
+                temporary.unlink(missing_ok=True)
+                raise OutputError(f"cannot keep the fit's state in {checkpoint}: {error}; make room there") from error
             saved = time.monotonic()
     return history
 

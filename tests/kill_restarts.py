@@ -225,8 +225,8 @@ def _kill(command: str, folder: Path, wanted: Wanted, chance: random.Random, tol
 
 
 def _is_there_already(command: str, code: int, done: Mapping[str, int]) -> bool:
-    """Whether a fit was refused because its avatar is there: it was killed when it had nothing left to do."""
-    return command == "fit" and code == 2 and "person.avatar" in done
+    """Whether a command was refused because its result is there: it was killed when it had nothing left to do."""
+    return code == 2 and {"fit": "person.avatar", "dub film": "out.mp4"}.get(command) in done
 
 
 def compare(folder: Path, wanted: Wanted) -> list[str]:
@@ -250,6 +250,8 @@ def finished_outputs(folder: Path) -> dict[str, int]:
         path = folder / "dubbed" / json.loads(record.read_text())["output"]
         if path.exists():
             found[str(path.relative_to(folder))] = path.stat().st_mtime_ns
+    if (film := folder / "out.mp4").exists():
+        found["out.mp4"] = film.stat().st_mtime_ns
     for manifest in folder.rglob("*.avatar/avatar.json"):
         found[str(manifest.parent.relative_to(folder))] = manifest.stat().st_mtime_ns
     return found

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tools.errors import DamagedMediaError
+from tools.errors import DamagedMediaError, OutputError
 from tools.expression import ExpressionBasis, ExpressionTrack
 from tools.face_topology import IBUG_68, MEDIAPIPE_478, FaceTopology
 from tools.head_pose import HeadPoseTrack, HeadShape
@@ -93,6 +93,9 @@ def save_tracked_clip(clip: TrackedClip, path: Path, key: str) -> None:
 
     Args:
         key: identifies the clip and the settings it was tracked with; `load_tracked_clip` compares it.
+
+    Raises:
+        OutputError: the disk is full or the folder may not be written.
     """
     arrays = {name: getattr(clip, name) for name in _ARRAYS}
     scalars: dict[str, dict[str, float]] = {}
@@ -113,8 +116,12 @@ def save_tracked_clip(clip: TrackedClip, path: Path, key: str) -> None:
     }
     metadata = {"key": f"{TRACKING_VERSION}:{key}", "facts": json.dumps(facts)}
     temporary = path.with_name(f".{path.name}.part")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
-    temporary.replace(path)
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata)
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error}") from error
 
 
 def load_tracked_clip(path: Path, key: str) -> TrackedClip | None:

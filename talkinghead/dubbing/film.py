@@ -87,7 +87,8 @@ def dub_film(
             finisher,
         )
         report = yield from relayed(job, lambda event: Progress("film", event.done, event.total))
-        _rename(folder / output.name, output)
+        made = (folder / output.name).replace(folder.with_suffix(output.suffix))
+    _rename(made, output)  # at the very end, so that where the film is, nothing else is left
     fps = facts.video.fps
     for role in roles:
         notes += (f"{role.take.where(fps)}: {finding}" for finding in role.avatar.manifest.findings)
@@ -109,6 +110,7 @@ def _rename(made: Path, output: Path) -> None:
     try:
         made.replace(output)
     except OSError as error:
+        made.unlink(missing_ok=True)
         raise OutputError(f"cannot write {output}: {error.strerror}") from error
 
 

@@ -39,12 +39,11 @@ class SpeechJob(Job):
         fps, problem = _checked_person(self.video, _last_change(self.video))
         if problem:
             yield problem
-        try:
-            first = next(read_audio_blocks(self.audio, SOUND_LOOKED_AT_S))
-            if fps and not frame_count(first.duration_s, fps):
-                yield f"{self.audio} lasts less than half a frame: give longer speech"
-        except UserError as error:
-            yield str(error)
+        length_s, problem = _checked_sound(self.audio, _last_change(self.audio))
+        if problem:
+            yield problem
+        elif fps and not frame_count(length_s, fps):
+            yield f"{self.audio} lasts less than half a frame: give longer speech"
 
     def locks(self, avatars: AvatarStore) -> tuple[Path, ...]:
         if self.video.is_dir() or avatars.place(self.video, self.options.fit).exists():
@@ -76,6 +75,15 @@ def _checked_person(video: Path, last_change_ns: int) -> tuple[Fraction | None, 
         return info.fps, ""
     except (UserError, EncoderWeightsError) as error:
         return None, str(error)
+
+
+@lru_cache(maxsize=1000)
+def _checked_sound(audio: Path, last_change_ns: int) -> tuple[Fraction, str]:
+    """How long a recording's first block is, seconds, or what is wrong with it; asked once for all jobs that say it."""
+    try:
+        return next(read_audio_blocks(audio, SOUND_LOOKED_AT_S)).duration_s, ""
+    except UserError as error:
+        return Fraction(0), str(error)
 
 
 def _last_change(path: Path) -> int:
