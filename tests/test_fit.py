@@ -27,7 +27,7 @@ from talkinghead.presets import RECIPES
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.training_history import TrainingHistory
-from tools.errors import NoAudioError
+from tools.errors import NoAudioError, OutputError
 from tools.metrics import face_hull_mask
 from tools.picture_quality import psnr
 from tools.video import read_frames
@@ -170,10 +170,11 @@ def test_a_crash_while_the_state_is_saved_keeps_the_last_one(checkpoint: Path, m
         raise OSError("disk full")
 
     monkeypatch.setattr(talkinghead.fit, "save_file", crash)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         list(run(fitter(frames()), checkpoint, "mine"))
     with safe_open(checkpoint, framework="pt") as file:
         assert file.get_tensor("steps")[0] == 9
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name], "nothing half-written"
 
 
 def test_a_state_belongs_to_one_clip_one_setting_and_one_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
