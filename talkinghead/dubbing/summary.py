@@ -48,7 +48,8 @@ def summary_table(folder: Path, jobs: Sequence[Job], outcomes: Mapping[int, Outc
 def total(jobs: Sequence[Job], outcomes: Mapping[int, Outcome]) -> str:
     """One line: how many jobs ended how."""
     counts = Counter(outcomes.get(job.row, Outcome("not done")).status for job in jobs)
-    return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    noun = "job" if len(jobs) == 1 else "jobs"
+    return f"{len(jobs)} {noun}: " + ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
 def _name(folder: Path, job: Job) -> str:
