@@ -6,14 +6,18 @@ import errno
 
 from tools.errors import UserError
 
-DISK_ERRORS = (errno.ENOSPC, errno.EROFS)
-"""A full and a read-only disk: wherever they come up, only a user can mend them."""
+REMEDIES = {
+    errno.ENOSPC: "make room, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.ENAMETOOLONG: "give a shorter one",
+}
+"""For errors of the system that, wherever they come up, only a user can mend."""
 
 
 def complaint(error: BaseException) -> str | None:
     """One line for a user; None for a defect of ours."""
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return f"cannot write {error.filename or 'a file'}: {error.strerror}; choose another place, or make room"
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return f"{error.strerror}: {REMEDIES[error.errno]}" + (f" ({error.filename})" if error.filename else "")
     return str(error) if isinstance(error, UserError) else _library_complaint(error)
 
 

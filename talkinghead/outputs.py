@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from tools.video_encoding import ALPHA_SUFFIXES
 VIDEO_SUFFIX, ARRAY_SUFFIX, WEIGHTS_SUFFIX = ".mp4", ".npy", ".safetensors"
 MANIFEST_NAME = "avatar.json"
 """The file that makes a folder an avatar."""
+LONGEST_AVATAR_NAME = 240
+"""Bytes: 255 on all usual file systems, less what the folders beside it have before and after its name."""
 COMPARISON_NAME = "comparison.json"
 """The file that makes a folder a comparison of speech features."""
 
@@ -86,9 +89,12 @@ def check_new_avatar(output: Path, overwrite: bool) -> None:
     """Whether an avatar folder may be written. Only a folder that is an avatar, or empty, can be replaced.
 
     Raises:
-        OutputError: no such parent folder, no permission, a file, or a folder that holds something else.
+        OutputError: no such parent folder, no permission, a file, a folder that holds something else, or a name that is
+            too long.
         OutputExistsError: the avatar exists and is not to be replaced.
     """
+    if len(os.fsencode(output.name)) > LONGEST_AVATAR_NAME:
+        raise OutputError(f"cannot write {output}: File name too long; give one of {LONGEST_AVATAR_NAME} bytes at most")
     if output.is_dir():
         if not any(output.iterdir()):
             return check_writable(output)

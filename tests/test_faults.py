@@ -292,6 +292,36 @@ def test_long_names(make: Callable[[str], str], inputs: Path, tmp_path: Path) ->
     assert len(os.listdir(folder)) == 2
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "fit {long}.mp4 -o new.avatar",
+        "fit tiny-source.mp4 -o {long}",
+        "fit whole.mov -o {long:.246}",
+        "speak tiny.avatar {long}.wav -o new.mp4",
+        "speak tiny.avatar speech.wav -o {long}.mp4",
+        "speak {long} speech.wav -o new.mp4",
+        "info {long}",
+        "dub {long}.csv --out out",
+    ],
+)
+def test_names_that_are_too_long(
+    command: str,
+    inputs: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    shutil.copy(whole, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = listing(tmp_path)
+    assert main(command.format(long="n" * 300).split()) == 2
+    assert re.search("File name too long", one_line(capfd.readouterr().err))
+    assert listing(tmp_path) == before
+
+
 # --- what is never done ---
 
 
