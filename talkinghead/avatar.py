@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
 
 from encoders.contrastive.encoder_file import save_encoder
 from encoders.embedding import Embedding, embedding_size
@@ -63,8 +64,6 @@ __all__ = [
 GAUSSIANS, MOTION, SPEECH = "gaussians.ply", "motion.safetensors", "speech_encoder.safetensors"
 TRACKS, BACKGROUND, SOURCE = "tracks.safetensors", "background.png", "source.mp4"
 TRAINED = "trained_encoder.safetensors"
-PNG_START, PNG_SIZE_OFFSETS = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", (16, 20)
-"""What a PNG begins with, and where it holds width and height, 4 bytes each (ISO/IEC 15948, 5.2 and 11.2.2)."""
 FILES = (GAUSSIANS, MOTION, SPEECH, TRACKS, BACKGROUND, SOURCE)
 
 
@@ -278,11 +277,13 @@ def _check_predictor(path: Path, lips: LipMotionPredictor, inputs: int) -> None:
 
 
 def _read_background(path: Path, resolution: int) -> np.ndarray:
-    encoded = path.read_bytes()
-    size = tuple(int.from_bytes(encoded[first : first + 4], "big") for first in PNG_SIZE_OFFSETS)
-    if not encoded.startswith(PNG_START) or size != (resolution, resolution):
-        raise DamagedAvatarError(path, f"is no picture of {resolution}x{resolution} px")
-    picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DamagedAvatarError(path, "cannot be decoded")
-    return np.ascontiguousarray(picture[..., ::-1])
+    """By Pillow: OpenCV takes as much memory as any part of the file says that it needs."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.size != (resolution, resolution):
+                raise DamagedAvatarError(path, f"is no picture of {resolution}x{resolution} px")
+            return np.array(picture.convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DamagedAvatarError(path, f"is no picture of {resolution}x{resolution} px") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DamagedAvatarError(path, f"cannot be decoded ({error})") from error

@@ -11,6 +11,9 @@ import torch
 from talkinghead.errors import DamagedAvatarError
 from talkinghead.tensor_files import read_tensors, write_tensors
 
+LARGEST_NUMBER = 1e6
+"""Of pixels, head units and codes; calculations with more could fail."""
+
 
 @dataclass(frozen=True)
 class SourceTracks:
@@ -43,7 +46,7 @@ def read_tracks(path: Path, frames: int, landmarks: int, lower: int, upper: int)
         frames, landmarks, lower, upper: the sizes expected.
 
     Raises:
-        DamagedAvatarError: not such a file, or of other sizes.
+        DamagedAvatarError: not such a file, of other sizes, or with numbers that no footage has.
     """
     if upper < 0:
         raise DamagedAvatarError(path, f"cannot belong to a predictor of {lower} lip codes")
@@ -58,4 +61,13 @@ def read_tracks(path: Path, frames: int, landmarks: int, lower: int, upper: int)
     }
     expected = {name: torch.empty((frames, *shape), device="meta") for name, shape in shapes.items()}
     expected["found"] = torch.empty(frames, dtype=torch.bool, device="meta")
-    return SourceTracks(**{name: tensor.numpy() for name, tensor in read_tensors(path, expected).items()})
+    tracks = {name: tensor.numpy() for name, tensor in read_tensors(path, expected).items()}
+    for name in shapes:
+        wild = ~(np.abs(tracks[name]) <= LARGEST_NUMBER)
+        if name == "landmarks":
+            wild &= ~np.isnan(tracks[name])
+        if wild.any():
+            raise DamagedAvatarError(path, f"holds numbers under {name} that are none, or out of all bounds")
+    if not np.isfinite(tracks["landmarks"]).all(axis=(1, 2)).any():
+        raise DamagedAvatarError(path, "holds no frame with a face")
+    return SourceTracks(**tracks)

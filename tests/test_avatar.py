@@ -519,6 +519,12 @@ def garbage(path: Path) -> None:
     path.write_bytes(b"\xff" * 64)
 
 
+def greedy_picture(path: Path) -> None:
+    """A PNG with a part that is said to take 2 GB."""
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + b"\x7f\xff\xff\xffIDAT" + content[33:])
+
+
 def disguised_picture(path: Path) -> None:
     """A large JPEG with a PNG's size at the place where PNGs have it, in an application segment that decoders skip."""
     jpeg = cv2.imencode(".jpg", np.zeros((3000, 3000), np.uint8))[1].tobytes()
@@ -532,11 +538,15 @@ def disguised_picture(path: Path) -> None:
     [
         *((name, garbage, "cannot be|is no picture|does not hold") for name in FILES if name != "source.mp4"),
         ("background.png", disguised_picture, "is no picture of"),
+        ("background.png", greedy_picture, "cannot be decoded"),
         ("motion.safetensors", replace_tensor("face.field.basis", lambda t: t[1:]), "face.field.basis"),
         ("motion.safetensors", replace_tensor("mouth.field.reach", lambda t: None), "holds nothing under mouth"),
         ("motion.safetensors", replace_tensor("face.field.reach", lambda t: t.double()), "float64"),
         ("tracks.safetensors", replace_tensor("found", lambda t: t.float()), "found"),
         ("tracks.safetensors", replace_tensor("landmarks", lambda t: t[:, :5]), "landmarks"),
+        ("tracks.safetensors", replace_tensor("landmarks", lambda t: t * 1e35), "landmarks that are none"),
+        ("tracks.safetensors", replace_tensor("landmarks", lambda t: t * np.nan), "no frame with a face"),
+        ("tracks.safetensors", replace_tensor("head_rotations", lambda t: t * np.nan), "head_rotations that are none"),
         ("tracks.safetensors", replace_tensor("lower", lambda t: t[:, :-1]), "lower"),
         ("speech_encoder.safetensors", replace_tensor("lips.weights", lambda t: t[:, :2]), "weights"),
         ("speech_encoder.safetensors", replace_tensor("lips.weights", lambda t: t[1:]), "weights"),

@@ -267,16 +267,25 @@ def test_names_of_all_kinds(
     assert main(["info", f"./{name}.mp4"]) == 0 and main(["info", f"./{name}"]) == 0
     assert main(["fit", f"./{name}.mp4", "-o", "new.avatar"]) == 2
     assert main(["speak", given[0], f"./{name}.mkv", "-o", "new.mp4"]) == 2
-    (folder / "jobs.jsonl").write_text(
-        json.dumps({"avatar": given[0], "audio": given[1], "output": f"{name} dubbed.mp4"}), encoding="utf-8"
-    )
-    assert main(["dub", "jobs.jsonl", "--out", f"./{name} out"]) == 0
-    assert probe(folder / f"{name} out" / f"{name} dubbed.mp4").frame_count == 25
     printed, complaints = capfd.readouterr()
     facts = [line for line in printed.splitlines() if line.startswith(("video", "avatar", "source"))]
     assert len(facts) >= 3 and "\x1b[31m" not in complaints + "".join(facts), "only what the user gave comes back raw"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [name, f"{name}.wav", f"{name}.mp4", f"{name} out", "jobs.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([name, f"{name}.wav", f"{name}.mp4"])
+
+
+def test_a_job_whose_files_have_such_names(inputs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    name = "-".join(NAMES)
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copytree(inputs / "tiny.avatar", folder / name)
+    shutil.copy(inputs / "speech.wav", folder / f"{name}.wav")
+    row = {"avatar": name, "audio": f"{name}.wav", "output": f"{name}.mp4"}
+    (folder / "jobs.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert main(["dub", str(folder / "jobs.jsonl"), "--out", str(folder / "out")]) == 0
+    assert probe(folder / "out" / f"{name}.mp4").frame_count == 25
+    printed, complaints = capfd.readouterr()
+    assert "\x1b[31m" not in complaints + printed.partition("1 job:")[0], (
+        "but in the name of the folder that was given"
     )
 
 
