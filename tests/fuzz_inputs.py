@@ -224,8 +224,7 @@ def an_avatar(samples: Samples, folder: Path, chance: random.Random) -> None:
     shutil.copytree(samples.avatar, avatar)
     content = json.loads((avatar / "avatar.json").read_text())
     facts = content["avatar"]
-    for _ in range(chance.choice([1, 1, 2])):
-        name = chance.choice([*FILES, "avatar.json", "avatar.json"])
+    for name in chance.sample([*FILES, "avatar.json"], chance.choice([1, 1, 2])):
         if name == "avatar.json":
             facts = value_changed(facts, chance)
         else:
