@@ -25,14 +25,9 @@ class Recipe:
 
 RECIPES: dict[Preset, Recipe] = {
     "fast": Recipe(
-        FittingConfig(
-            steps=700,
-            cap=24_000,
-            stages=(Stage(0.4, 0.5, 2), Stage(0.3, 1.0, 2, registered=True), Stage(0.3, 1.0, 0)),
-            registration=RegistrationConfig(scales=(0.5,) * 3),
-        ),
+        FittingConfig(steps=700, cap=24_000),
         SeedingConfig(face=5_500, body=7_500, mouth=1_500),
-        refinement=RegistrationConfig(scales=(0.5, 0.5, 1.0)),
+        refinement=RegistrationConfig(scales=(0.5, 1.0, 1.0)),
         frames=200,
     ),
     "standard": Recipe(),
