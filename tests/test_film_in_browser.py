@@ -21,10 +21,12 @@ SCRIPT = """
 const video = document.querySelector("video"), canvas = document.createElement("canvas");
 [canvas.width, canvas.height] = [WIDTH, HEIGHT];
 const context = canvas.getContext("2d", {willReadFrequently: true}), seen = [];
+if (video.readyState < video.HAVE_CURRENT_DATA) await new Promise(done => video.onloadeddata = done);
 for (const time of TIMES) {
   const jumped = new Promise(done => video.onseeked = done);
   video.pause(); video.currentTime = time;
   await jumped;
+  while (video.readyState < video.HAVE_CURRENT_DATA) await new Promise(done => setTimeout(done, 10));
   context.drawImage(video, 0, 0);
   const cells = [];
   for (let row = 0; row < ROWS; row++) for (let column = 0; column < COLUMNS; column++)
