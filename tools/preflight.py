@@ -68,6 +68,14 @@ def check_clip(info: VideoInfo) -> None:
     """
     if not info.has_audio:
         raise NoAudioError(f"{info.path} has no sound: the avatar learns its lips from the person's own speech")
+    check_length(info)
+
+
+def check_length(info: VideoInfo) -> None:
+    """
+    Raises:
+        UnusableClipError: too short to learn a face from.
+    """
     if info.duration_s < MINIMUM_SECONDS:
         raise UnusableClipError(
             f"{info.path} is {info.duration_s:.1f} s long ({info.frame_count} frames): "

@@ -78,7 +78,7 @@ def track_clip(
     Raises:
         UnusableClipError: see `tools.preflight`.
     """
-    preflight.check_clip(info)
+    preflight.check_length(info)
     with landmark_detector(config.landmarks, still=True) as detector:
         choice = preflight.choose_face(info, detector, config.face)
     with landmark_detector(config.landmarks, max_faces=1 if choice.faces == 1 else choice.faces) as detector:
