@@ -92,6 +92,11 @@ def chromium() -> str:
     return found
 
 
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """For a browser's profile, into which an ended browser may still write while it is removed."""
+    return tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+
+
 def open_page(page: Path, script: str = "return null") -> OpenedPage:
     """Opens an HTML file and looks at every figure.
 
@@ -99,7 +104,7 @@ def open_page(page: Path, script: str = "return null") -> OpenedPage:
         script: body of an async JavaScript function that is run when the figures have been seen; it returns something
             that JSON can hold. It can press buttons and read what then stands there.
     """
-    with _Listener(("127.0.0.1", 0), _Receiver) as listener, tempfile.TemporaryDirectory(prefix="browser-") as folder:
+    with _Listener(("127.0.0.1", 0), _Receiver) as listener, _folder() as folder:
         listener.timeout = TIME_LIMIT_S
         address = f"http://127.0.0.1:{listener.server_port}/"
         watched = Path(folder) / "page.html"
@@ -115,7 +120,7 @@ def open_page(page: Path, script: str = "return null") -> OpenedPage:
 
 def screenshot(page: Path, picture: Path, width: int, height: int, dark: bool = False) -> None:
     """Writes a PNG of the page's top as the screen shows it."""
-    with tempfile.TemporaryDirectory(prefix="browser-") as folder:
+    with _folder() as folder:
         options = [f"--window-size={width},{height}", f"--screenshot={picture}", "--virtual-time-budget=5000"]
         scheme = ["--blink-settings=preferredColorScheme=0"] if dark else []
         command = [*_command(folder), *options, *scheme, page.resolve().as_uri()]

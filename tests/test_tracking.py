@@ -21,7 +21,7 @@ from demo_clip_track import (
 from scipy.spatial.transform import Rotation
 
 from tools import tracking
-from tools.errors import DamagedMediaError, UnusableClipError
+from tools.errors import DamagedMediaError, OutputError, UnusableClipError
 from tools.face_topology import MEDIAPIPE_478
 from tools.head_pose import project_points
 from tools.metrics import mouth_opening
@@ -242,7 +242,7 @@ def test_a_crash_while_saving_keeps_the_old_track(saved: Path, monkeypatch: pyte
         raise OSError("disk full")
 
     monkeypatch.setattr("tools.tracked_clip.save_file", crash)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         save_tracked_clip(demo_track(), saved, "key")
     assert load_tracked_clip(saved, "key") is not None
 
