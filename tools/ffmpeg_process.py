@@ -78,6 +78,24 @@ def run(stream: OutputStream) -> None:
             raise FfmpegFailure(first_complaint(errors, result.returncode))
 
 
+def start_process(
+    stream: OutputStream, errors: IO[bytes], stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Starts an ffmpeg-python graph, to be ended by `end_process`; what it complains of goes into `errors`.
+
+    Args:
+        stdin, stdout: subprocess.PIPE for those that the graph reads or writes as `pipe:`.
+    """
+    return subprocess.Popen(
+        compile_command(stream),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=errors,
+        pipesize=PIPE_BYTES,
+        start_new_session=True,  # Ctrl-C reaches this program only, which then ends ffmpeg itself
+    )
+
+
 def read_blocks(stream: OutputStream, block_bytes: int) -> Iterator[bytearray]:
     """What an ffmpeg-python graph writes to `pipe:`, in fresh blocks of `block_bytes` (the last may be shorter).
 
@@ -87,14 +105,7 @@ def read_blocks(stream: OutputStream, block_bytes: int) -> Iterator[bytearray]:
         FfmpegFailure: ffmpeg's exit code is not 0; the blocks before it have been yielded.
     """
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            compile_command(stream),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            pipesize=PIPE_BYTES,
-            start_new_session=True,  # Ctrl-C reaches this program only, which then ends ffmpeg itself
-        )
+        process = start_process(stream, errors, stdout=subprocess.PIPE)
         try:
             while True:
                 block = bytearray(block_bytes)

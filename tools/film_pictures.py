@@ -25,7 +25,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from tools.errors import DamagedMediaError, UnsupportedFootageError
-from tools.ffmpeg_process import PIPE_BYTES, compile_command, end_process, first_complaint
+from tools.ffmpeg_process import end_process, first_complaint, start_process
 from tools.film import Film, is_picture, packets_of, time_of
 from tools.film_colours import FilmColours
 from tools.film_pieces import Piece
@@ -230,14 +230,7 @@ def shown(form: PictureForm, frames: Iterator[VideoFrame]) -> Iterator[FilmPictu
     graph = as_rgb(stream, film.video).output("pipe:", format="rawvideo", pix_fmt="rgb24")
     shape = (film.video.height, film.video.width, 3)
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            compile_command(graph),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            pipesize=PIPE_BYTES,
-            start_new_session=True,  # Ctrl-C reaches this program only, which then ends ffmpeg itself
-        )
+        process = start_process(graph, errors, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         feeder = _Feeder(form, frames, process.stdin)
         try:
             feeder.start()

@@ -17,14 +17,13 @@ import numpy as np
 
 from tools.errors import OutputError
 from tools.ffmpeg_process import (
-    PIPE_BYTES,
     FfmpegFailure,
-    compile_command,
     end_process,
     first_complaint,
     has_written,
     media_url,
     run,
+    start_process,
 )
 from tools.video_encoding import EncodeSettings, container_for, encoding_graph
 
@@ -78,14 +77,7 @@ class VideoWriter:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._temporary.unlink, missing_ok=True)
             self._errors = cleanup.enter_context(tempfile.TemporaryFile())
-            self._process = subprocess.Popen(
-                compile_command(self._graph),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pipesize=PIPE_BYTES,
-                start_new_session=True,  # Ctrl-C reaches this program only, which then ends ffmpeg itself
-            )
+            self._process = start_process(self._graph, self._errors, stdin=subprocess.PIPE)
             cleanup.callback(end_process, self._process)
             self._cleanup = cleanup.pop_all()
         return self
