@@ -15,10 +15,13 @@ Device = Literal["auto", "cuda", "cpu"]
 Backend = Literal["auto", "torch", "numba", "gsplat"]
 LandmarkBackend = Literal["mediapipe", "face-alignment"]
 FeatureLayout = Literal["talkinggaussian", "er-nerf", "synctalk"]
+MouthKind = Literal["gaussians", "implicit"]
+Expert = Literal["sync", "reading", "discriminator"]
 DEFAULT_SPEECH = "default"
 ACOUSTIC_SPEECH = ("logmel", "mfcc", "hubert", "hubert-large", "wav2vec2", "whisper", "deepspeech")
 ADAPTER_SPEECH = ("se4lip", "pase")
 TRAINED_SPEECH_SUFFIX = ".safetensors"
+VISEME_READER, OUTSIDE_READER = "visemes", "auto-avsr"
 EVALUATION_HOLDOUT = 0.2
 LARGEST_HOLDOUT = 0.5
 SOURCE, PLATE, ALPHA, CAMERA = "source", "plate", "alpha", "camera"
@@ -53,6 +56,18 @@ class FitConfig:
     """What the lips are driven by. default comes with the package; se4lip and pase adapt it to this person's lips.
     logmel, mfcc, hubert, hubert-large, wav2vec2, whisper and deepspeech are for comparison (`talkinghead doctor` says
     what they need), and so is a FILE.safetensors of `talkinghead train-encoder`."""
+    mouth: MouthKind = "gaussians"
+    """What the inside of the mouth is made of: gaussians, or implicit, a network from place, speech and time to colour
+    (Speech2Lip)."""
+    experts: tuple[Expert, ...] = ()
+    """Networks that judge the mouth while it learns to be driven by speech: sync, whether lips and sound belong
+    together (Speech2Lip); reading, what can be read from the lips (TalkLip); discriminator, whether the mouth looks
+    real (TalkLip)."""
+    reader: str = VISEME_READER
+    """What the reading expert is: visemes, a small one trained on this person; auto-avsr, whose weights are fetched; or
+    a FILE.safetensors of `talkinghead train-encoder --method reader`."""
+    blend_net: bool = False
+    """Let a small network mend the border and the picture of what is rendered into the footage (Speech2Lip)."""
     device: Device = "auto"
     """Where the work is done: auto takes the GPU if there is one that can do it (see `talkinghead doctor`), else the
     processor; cuda, only the GPU; cpu, only the processor."""
@@ -68,6 +83,11 @@ class FitConfig:
         _require("--face", self.face, 1, None)
         _require("--seed", self.seed, 0, None)
         _require_speech(self.speech)
+        if self.reader not in (VISEME_READER, OUTSIDE_READER) and not self.reader.endswith(TRAINED_SPEECH_SUFFIX):
+            raise UserError(
+                f"--reader takes {VISEME_READER}, {OUTSIDE_READER} or a {TRAINED_SPEECH_SUFFIX} file, "
+                f"got {self.reader!r}"
+            )
         if len(self.consent) > LONGEST_CONSENT or not self.consent.isprintable():
             raise UserError(f"--consent takes one line of at most {LONGEST_CONSENT} characters")
 

@@ -70,7 +70,7 @@ def read_lip_clip(video: Path, landmarks: LandmarkBackend = "mediapipe") -> Gene
             for face in detector.detect(frame)[:1]:
                 points[index] = face[rigid + outline, :2]
             yield Progress(f"faces in {video.name}", index + 1, info.frame_count)
-    transforms = _mouth_transforms(points[:, : len(rigid)], points[:, len(rigid) :], info)
+    transforms = mouth_transforms(points[:, : len(rigid)], points[:, len(rigid) :], info)
     return _clip(info, read_frames(info), transforms)
 
 
@@ -121,7 +121,7 @@ def lip_clip_of_track(
     """
     points = landmarks[..., :2]
     return _clip(
-        info, crops, _mouth_transforms(points[:, list(topology.stable)], points[:, list(topology.face_oval)], info)
+        info, crops, mouth_transforms(points[:, list(topology.stable)], points[:, list(topology.face_oval)], info)
     )
 
 
@@ -149,7 +149,7 @@ def _warped(frames: Iterable[np.ndarray], transforms: np.ndarray, seen: np.ndarr
             yield index, cv2.resize(picture, (LIP_WIDTH, LIP_HEIGHT), interpolation=cv2.INTER_AREA)
 
 
-def _mouth_transforms(rigid: np.ndarray, outline: np.ndarray, info: VideoInfo) -> np.ndarray:
+def mouth_transforms(rigid: np.ndarray, outline: np.ndarray, info: VideoInfo) -> np.ndarray:
     """Affine maps [T, 2, 3] from picture px to px of the lower face; NaN where there is no face.
 
     Args:

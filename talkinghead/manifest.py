@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,15 +14,17 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from render.motion import MotionFieldConfig
-from talkinghead.config import LARGEST_RESOLUTION, LONGEST_CONSENT
+from talkinghead.config import LARGEST_RESOLUTION, LONGEST_CONSENT, MouthKind
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError, OlderAvatarError
 from talkinghead.file_record import FileRecord
 from talkinghead.outputs import MANIFEST_NAME
 from tools.tracked_clip import TOPOLOGIES, CropBox
 
-FORMAT_VERSION, OLDEST_FORMAT = 4, 3
-"""Written, and the oldest that is read: format 3 has no statement of consent."""
-READABLE = f"{OLDEST_FORMAT} and {FORMAT_VERSION}"
+FORMAT_VERSION, OLDEST_FORMAT = 5, 3
+"""Written, and the oldest that is read."""
+READABLE = f"{OLDEST_FORMAT} to {FORMAT_VERSION}"
+LATER_FACTS: dict[int, dict[str, Any]] = {4: {"consent": ""}, 5: {"mouth_kind": "gaussians", "blend_net": False}}
+"""What each format added, and what that is in avatars of the formats before."""
 MOST_BYTES = 1_000_000
 MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 16_384, 4_096
 """Far above anything useful: what is larger is no avatar, and must not be allocated."""
@@ -63,6 +66,8 @@ class AvatarManifest:
     speech_feature: str = "default"  # whose embedding drives the lips; the default is that of speech_encoder
     speech_weights_sha256: str = ""  # of the weights that the feature reads from outside the avatar
     consent: str = ""  # who the person is and that they agreed; empty: nothing was stated
+    mouth_kind: str = "gaussians"  # what the inside of the mouth is made of
+    blend_net: bool = False  # whether a network mends what is rendered
 
     def __post_init__(self) -> None:
         largest_crop = min(self.width, self.height)
@@ -91,6 +96,8 @@ class AvatarManifest:
             raise ValueError(f"expected a statement of consent of one line, at most {LONGEST_CONSENT} characters")
         if self.topology not in TOPOLOGIES:
             raise ValueError(f"expected a topology of {', '.join(TOPOLOGIES)}, got {self.topology!r}")
+        if self.mouth_kind not in get_args(MouthKind):
+            raise ValueError(f"expected a mouth of {' or '.join(get_args(MouthKind))}, got {self.mouth_kind!r}")
 
 
 def write_manifest(manifest: AvatarManifest, files: Mapping[str, FileRecord], folder: Path) -> None:
@@ -124,8 +131,8 @@ def read_manifest(path: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
         facts = {"avatar": content["avatar"], "files": content["files"]}
         if type(version) is not int or content["sha256"] != _digest(facts):
             raise ValueError("its checksum does not match")
-        later = {"consent": ""} if version == OLDEST_FORMAT else {}
-        manifest = _decode(AvatarManifest, {**later, **facts["avatar"]})
+        later = [added for since, added in LATER_FACTS.items() if since > version]
+        manifest = _decode(AvatarManifest, dict(ChainMap(facts["avatar"], *later)))
         if manifest.format_version != version:
             raise ValueError(f"expected format {version}, got {manifest.format_version}")
         return manifest, {name: _decode(FileRecord, record) for name, record in facts["files"].items()}

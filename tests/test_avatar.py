@@ -407,7 +407,7 @@ def test_a_manifest_that_is_other_json(folder: Path, text: str) -> None:
 
 def test_a_newer_format(folder: Path) -> None:
     reseal(folder, {"anything": "else"}, version=FORMAT_VERSION + 1)
-    expected = rf"format {FORMAT_VERSION + 1}, and this talkinghead reads 3 and {FORMAT_VERSION}: update"
+    expected = rf"format {FORMAT_VERSION + 1}, and this talkinghead reads 3 to {FORMAT_VERSION}: update"
     with pytest.raises(NewerAvatarError, match=expected):
         load_avatar(folder)
 
@@ -420,12 +420,13 @@ def test_an_older_format_says_what_to_fit_again(folder: Path) -> None:
 
 def test_an_avatar_of_format_3_is_read_and_saved_anew_as_of_this_release(folder: Path, clip: Path) -> None:
     facts = json.loads((folder / "avatar.json").read_text(encoding="utf-8"))
-    older = {name: value for name, value in facts["avatar"].items() if name != "consent"} | {"format_version": 3}
+    later = ("consent", "mouth_kind", "blend_net")
+    older = {name: value for name, value in facts["avatar"].items() if name not in later} | {"format_version": 3}
     reseal(folder, {"avatar": older, "files": facts["files"]}, version=3)
     avatar = load_avatar(folder)
-    assert (avatar.manifest.format_version, avatar.manifest.consent) == (3, "")
+    assert (avatar.manifest.format_version, avatar.manifest.consent, avatar.manifest.mouth_kind) == (3, "", "gaussians")
     saved = save_avatar(avatar, clip, folder)
-    assert load_avatar(folder).manifest == saved.manifest == dataclasses.replace(avatar.manifest, format_version=4)
+    assert load_avatar(folder).manifest == saved.manifest == dataclasses.replace(avatar.manifest, format_version=5)
 
 
 @pytest.mark.parametrize(("version", "told"), [(3, 4), (4, 3)])
