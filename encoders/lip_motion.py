@@ -18,12 +18,14 @@ from fractions import Fraction
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from torch import Tensor
 
 from encoders.drift_regression import DriftRegressionSettings, cross_validated, kernel, regression_weights
 from encoders.errors import LipMotionFitError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 from encoders.lip_calibration import closed_mouth, opening_gain, stacking_shares
 from encoders.lip_prior import LipPrior, context_frames, load_lip_prior
+from encoders.lip_residual import LipResidual
 from encoders.phones import ARTICULATORS
 from encoders.streaming import ContextChunk, context_chunks
 
@@ -63,6 +65,15 @@ class LipMotionSettings:
 
 
 @dataclass(frozen=True)
+class HeardFrames:
+    """What a predictor makes of n frames of speech before its `residual` and its rules for silence. float32."""
+
+    windows: np.ndarray  # [n, W * F] weighted windows of features
+    codes: np.ndarray  # [n, K]
+    openness: np.ndarray  # [n] in [0, 1]: 0 draws the mouth to its closed shape
+
+
+@dataclass(frozen=True)
 class LipMotionPredictor:
     """A fitted map from speech features to lip-motion codes. Arrays are float32."""
 
@@ -77,6 +88,7 @@ class LipMotionPredictor:
     prior: LipPrior | None  # None when settings.prior is 0
     fps: Fraction
     settings: LipMotionSettings
+    residual: LipResidual | None = None  # what was learned besides from rendered mouths
 
     @classmethod
     def fit(
@@ -161,18 +173,38 @@ class LipMotionPredictor:
         pause = round(self.settings.pause_s * rate) + round(4.0 * self.settings.easing_s * rate + 0.5)
         return max(pause, _half_window(self.settings.window_s, self.fps), context_frames(self.fps))
 
-    def _predict_core(self, rows: np.ndarray, context: int) -> np.ndarray:
-        """Codes [n - 2 * context, K] for feature rows [n, D] that include the context."""
+    def hear(self, speech: SpeechFeatureTrack) -> HeardFrames:
+        """What is predicted for a whole track of speech, in parts that `spoken` puts together."""
+        context = self._context_frames()
+        return self._heard(np.pad(speech.features, ((context, context), (0, 0)), mode="edge"), context)
+
+    def spoken(self, codes: Tensor, openness: Tensor) -> Tensor:
+        """Codes [n, K] from those of `HeardFrames`, with or without a residual: held within what was fitted, and
+        closed in silence. Differentiable."""
+        smallest, largest = torch.from_numpy(self.code_range)
+        closed = torch.from_numpy(self.closed_code)
+        return closed + openness[:, None] * (codes.clamp(smallest, largest) - closed)
+
+    def _heard(self, rows: np.ndarray, context: int) -> HeardFrames:
+        """For feature rows [n, D], `context` at either end being context only."""
         core = slice(context, len(rows) - context)
         windows = _windows(_inputs(rows), self.feature_mean, self.feature_scale, self.settings.window_s, self.fps)[core]
         speech = SpeechFeatureTrack(rows, self.fps)
         codes = self.code_offset + kernel(windows, self.support, self.settings.regression) @ self.weights
         if self.prior is not None:
             codes += self.prior.predict(speech)[core] @ self.prior_map
-        codes = np.clip(codes, *self.code_range)
         openness = _speech_presence(speech.voice_activity, self.fps, self.settings)
         openness *= 1.0 - self.settings.closure * speech.articulation[:, 2]
-        return (self.closed_code + openness[core, None] * (codes - self.closed_code)).astype(np.float32)
+        return HeardFrames(*(array.astype(np.float32) for array in (windows, codes, openness[core])))
+
+    @torch.inference_mode()
+    def _predict_core(self, rows: np.ndarray, context: int) -> np.ndarray:
+        """Codes [n - 2 * context, K] for feature rows [n, D] that include the context."""
+        heard = self._heard(rows, context)
+        codes = torch.from_numpy(heard.codes)
+        if self.residual is not None:
+            codes = codes + self.residual(self.residual.heard(torch.from_numpy(heard.windows)))
+        return self.spoken(codes, torch.from_numpy(heard.openness)).numpy()
 
     def to_tensors(self) -> dict[str, torch.Tensor]:
         """The state for a safetensors file."""
@@ -183,6 +215,8 @@ class LipMotionPredictor:
                 tensors[f"{prefix}.{name}"] = torch.tensor(float(getattr(settings, name)), dtype=torch.float64)
         if self.prior is not None:
             tensors |= {f"prior.{name}": tensor for name, tensor in self.prior.to_tensors().items()}
+        if self.residual is not None:
+            tensors |= {f"residual.{name}": tensor for name, tensor in self.residual.state_dict().items()}
         return tensors
 
     @classmethod
@@ -201,10 +235,13 @@ class LipMotionPredictor:
         except KeyError as error:
             raise LipMotionFitError(f"the lip-motion predictor lacks {error}; fit the avatar again") from error
         _check_settings(settings)
-        return cls(**arrays, prior=prior, fps=fps, settings=settings)
+        inputs = arrays["feature_mean"].size * (2 * _half_window(settings.window_s, fps) + 1)
+        network = _subset(tensors, "residual.")
+        residual = LipResidual.from_tensors(network, inputs, arrays["closed_code"].size) if network else None
+        return cls(**arrays, prior=prior, fps=fps, settings=settings, residual=residual)
 
 
-_ARRAYS = tuple(item.name for item in fields(LipMotionPredictor) if item.name not in ("prior", "fps", "settings"))
+_ARRAYS = tuple(item.name for item in fields(LipMotionPredictor) if item.type == "np.ndarray")
 
 
 def _subset(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

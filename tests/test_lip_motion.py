@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_up_people import made_up_speech, people
 from safetensors.torch import load_file, save_file
 
@@ -16,6 +17,7 @@ from encoders.errors import LipMotionFitError
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_motion import LipMotionPredictor, LipMotionSettings
 from encoders.lip_prior import fit_lip_prior
+from encoders.lip_residual import LipResidual
 from encoders.phones import PHONES, VISEMES
 
 FPS = Fraction(25)
@@ -299,6 +301,37 @@ def test_state_survives_a_safetensors_file_to_the_last_bit(tmp_path: Path) -> No
     del tensors["support"]
     with pytest.raises(LipMotionFitError, match=r"lacks 'support'; fit the avatar again"):
         LipMotionPredictor.from_tensors(tensors)
+
+
+def test_a_residual_adds_to_what_is_said_but_not_in_silence_nor_beyond_what_was_fitted(tmp_path: Path) -> None:
+    made_up = talker()
+    predictor = LipMotionPredictor.fit(made_up.speech, made_up.codes, made_up.codes[:, 0])
+    inputs = predictor.support.shape[1]
+    fresh = dataclasses.replace(predictor, residual=LipResidual(inputs, CODES))
+    np.testing.assert_array_equal(fresh.predict(made_up.speech), predictor.predict(made_up.speech))
+    moved = dataclasses.replace(predictor, residual=LipResidual(inputs, CODES))
+    torch.nn.init.constant_(moved.residual.say.bias, 0.3)
+    quiet = with_silence(made_up.speech, slice(200, 300))
+    before, after = predictor.predict(quiet), moved.predict(quiet)
+    inside = (before > predictor.code_range[0] + 0.4) & (before < predictor.code_range[1] - 0.4)
+    inside[180:320] = False
+    np.testing.assert_allclose((after - before)[inside], 0.3, atol=1e-5)
+    np.testing.assert_allclose(after[240:260], before[240:260], atol=1e-6)
+    assert (after <= predictor.code_range[1]).all()
+    save_file(moved.to_tensors(), tmp_path / "lips.safetensors")
+    restored = LipMotionPredictor.from_tensors(load_file(tmp_path / "lips.safetensors"))
+    np.testing.assert_array_equal(restored.predict(quiet), after)
+    damaged = moved.to_tensors() | {"residual.say.bias": torch.zeros(CODES + 1)}
+    with pytest.raises(LipMotionFitError, match="does not fit their regression"):
+        LipMotionPredictor.from_tensors(damaged)
+
+
+def test_what_is_heard_in_parts_is_what_is_predicted() -> None:
+    made_up = talker()
+    predictor = LipMotionPredictor.fit(made_up.speech, made_up.codes, made_up.codes[:, 0])
+    heard = predictor.hear(made_up.speech)
+    spoken = predictor.spoken(torch.from_numpy(heard.codes), torch.from_numpy(heard.openness))
+    np.testing.assert_allclose(spoken.numpy(), predictor.predict(made_up.speech), atol=1e-6)
 
 
 def test_fitting_is_repeatable() -> None:
