@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from render._workers import torch_on_one_thread
 from render.densify import densify_and_prune
-from render.head_model import PER_GAUSSIAN, BonePose, Branch, HeadModel
+from render.head_model import PER_GAUSSIAN, BonePose, HeadModel
 from render.losses import LossTarget, LossWeights, picture_loss
 from render.rasterize import Backend
 from render.registration import Registration, RegistrationConfig
@@ -47,6 +47,7 @@ class MotionTargets:
     torso_rotations: np.ndarray  # [F, 3, 3]
     torso_translations: np.ndarray  # [F, 3]
     codes: np.ndarray  # [F, C]
+    times: np.ndarray  # [F] in [0, 1], see `render.implicit_mouth.time_stamps`
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class LearningRates:
     skinning_logits: float = 6e-2
     """Logits."""
     field: float = 4e-3
-    """Planes and layers of the motion fields."""
+    """Planes and layers of the motion fields, and of an implicit mouth."""
     pose_rotation: float = 1e-4
     """Radians."""
     pose_translation: float = 2e-4
@@ -195,20 +196,17 @@ class HeadFitter:
         self._backgrounds = {self.background.shape[-1]: self.background}  # by resolution
         self.step = 0
         self._loss_before = math.nan
-        self._pull = {name: torch.zeros(len(branch), device=device) for name, branch in self._branches()}
+        self._pull = {name: torch.zeros(len(branch), device=device) for name, branch in model.branches.items()}
         self._pulled_steps = self._registered = 0
         self.optimizer = self._make_optimizer()
-
-    def _branches(self) -> tuple[tuple[str, Branch], ...]:
-        return (("face", self.model.face), ("body", self.model.body), ("mouth", self.model.mouth))
 
     def _make_optimizer(self) -> torch.optim.Adam:
         rates, groups = self.config.rates, []
         for name in PER_GAUSSIAN:
-            parameters = [getattr(branch, name) for _, branch in self._branches()]
+            parameters = [getattr(branch, name) for branch in self.model.branches.values()]
             groups.append({"params": parameters, "lr": getattr(rates, name)})
         moving = [self.model.face, self.model.mouth] + [self.model.body] * self.config.body_motion
-        motion = [parameter for branch in moving for parameter in branch.field.parameters()]
+        motion = [parameter for part in moving for parameter in part.field.parameters()]
         groups.append({"params": motion, "lr": rates.field})
         if self.config.refine_poses:
             groups.append({"params": [self.states.head_turn, self.states.torso_turn], "lr": rates.pose_rotation})
@@ -311,7 +309,7 @@ class HeadFitter:
         loss = self._loss(index, resolution)
         loss.backward()
         self.optimizer.step()
-        for name, branch in self._branches():
+        for name, branch in self.model.branches.items():
             if branch.means.grad is not None:
                 self._pull[name] += branch.means.grad.norm(dim=1)
         self._pulled_steps += 1
@@ -326,9 +324,9 @@ class HeadFitter:
     def _loss(self, index: int, resolution: int) -> Tensor:
         frame = self.frames.load(index, resolution)
         camera = self.model.intrinsics.camera(resolution, self.device)
-        front, mouth = self.model.render_branches(
-            self.states.pose(index), self.states.codes[index], camera, self.backend
-        )
+        pose, code, time = self.states.pose(index), self.states.codes[index], self.states.times[index]
+        corners = torch.Generator().manual_seed(hash((self.seed, 2, self.step)) % 2**31)
+        front, mouth = self.model.render_branches(pose, code, camera, self.backend, time, corners)
         rows, columns = self._window(self._focus(frame))
         parts = (frame.image, frame.matte, frame.face, frame.mouth)
         masks = (torch.from_numpy(part).to(self.device) for part in parts)
@@ -359,7 +357,7 @@ class HeadFitter:
     def _densify(self) -> None:
         generator = torch.Generator().manual_seed(hash((self.seed, self.step)) % 2**31)
         total = len(self.model)
-        for name, branch in self._branches():
+        for name, branch in self.model.branches.items():
             cap = self.config.cap * len(branch) // total
             pull = self._pull[name] / max(1, self._pulled_steps)
             densify_and_prune(branch, self.optimizer, pull, cap, self.config.growth, generator)

@@ -2,7 +2,8 @@
 
 As in TalkingGaussian (arXiv 2404.15264, Sec. 3.4) the face and the inside of the mouth are separate branches, rendered
 apart, and the mouth lies under the face. A third branch holds hair, neck and torso, so that nothing of the source
-picture need be pasted around the face. Every Gaussian hangs on two bones, head and torso, and what two rigid bones
+picture need be pasted around the face. The inside of the mouth may also be a continuous function instead of Gaussians,
+see `render.implicit_mouth`. Every Gaussian hangs on two bones, head and torso, and what two rigid bones
 cannot do (hair that hangs, a neck that twists, a collar) the third branch learns as a motion of its own that follows
 the pose of the head on the torso, so that it is defined for poses never seen.
 """
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from render.cameras import Camera
 from render.gaussians import Gaussians
+from render.implicit_mouth import MIDDLE, ImplicitMouth, PosedSheet
 from render.motion import MotionField, MotionFieldConfig, PositionTerms
 from render.rasterize import Backend, RenderOutput, choose_backend, rasterize
 from render.side_by_side import Part, side_by_side
@@ -159,10 +161,17 @@ class Branch(nn.Module):
         )
 
 
+    def layer(
+        self, posed: Gaussians, front: RenderOutput, camera: Camera, backend: Backend, corners: torch.Generator | None
+    ) -> RenderOutput:
+        """The branch alone; what an `ImplicitMouth` is asked in the same words."""
+        return rasterize(posed, camera, backend)
+
+
 class HeadModel(nn.Module):
     """Face, body (hair, neck, torso) and inside of the mouth of one person."""
 
-    def __init__(self, face: Branch, body: Branch, mouth: Branch, intrinsics: Intrinsics) -> None:
+    def __init__(self, face: Branch, body: Branch, mouth: Branch | ImplicitMouth, intrinsics: Intrinsics) -> None:
         super().__init__()
         self.face, self.body, self.mouth = face, body, mouth
         self.intrinsics = intrinsics
@@ -173,18 +182,24 @@ class HeadModel(nn.Module):
         return len(self.face) + len(self.body) + len(self.mouth)
 
     @property
+    def branches(self) -> dict[str, Branch]:
+        """The parts that are made of Gaussians."""
+        parts = {"face": self.face, "body": self.body, "mouth": self.mouth}
+        return {name: part for name, part in parts.items() if isinstance(part, Branch)}
+
+    @property
     def code_size(self) -> int:
         """Length of the expression code."""
         return self.face.field.basis.shape[2]
 
     def bake(self) -> None:
         """Prepare for rendering only, until `unbake`: call after the last change."""
-        for branch in (self.face, self.body, self.mouth):
+        for branch in self.branches.values():
             branch.bake()
 
     def unbake(self) -> None:
         """Prepare for changes again."""
-        for branch in (self.face, self.body, self.mouth):
+        for branch in self.branches.values():
             branch.unbake()
 
     def learn_neck_range(self, poses: Iterable[BonePose]) -> None:
@@ -199,10 +214,15 @@ class HeadModel(nn.Module):
         code = (relative_pose(bones) - self.neck_mean) / self.neck_spread
         return code.clamp(-LARGEST_NECK_CODE, LARGEST_NECK_CODE)
 
-    def posed(self, bones: BonePose, code: Tensor) -> tuple[Gaussians, Gaussians]:
+    def posed(
+        self, bones: BonePose, code: Tensor, time: float | Tensor = MIDDLE
+    ) -> tuple[Gaussians, Gaussians | PosedSheet]:
         """Face with body, in this order, and inside of the mouth, in camera space.
 
-        code: [C] for one frame; with [B, C] and B poses of the bones a batch of frames, in plain torch.
+        Args:
+            code: [C] for one frame; with [B, C] and B poses of the bones a batch of frames, in plain torch.
+            time: stamp in [0, 1] of the frame, or of each [B], see `render.implicit_mouth.time_stamps`; Gaussians
+                know no time.
         """
         inputs = (bones.head_rotation, bones.head_translation, bones.torso_rotation, bones.torso_translation, code)
         is_batch = code.dim() == 2
@@ -216,21 +236,52 @@ class HeadModel(nn.Module):
 
             return posed
 
-        parts = [part(branch) for branch in (self.body, self.face, self.mouth)]
+        parts = [part(branch) for branch in (self.body, self.face, self.mouth) if isinstance(branch, Branch)]
         results = [torch.vmap(each)(*inputs) for each in parts] if is_batch else side_by_side(parts, inputs)
-        body, face, mouth = (Gaussians(*tensors) for tensors in results)
-        return concatenate(face, body), mouth
+        body, face, *mouth = (Gaussians(*tensors) for tensors in results)
+        front = concatenate(face, body)
+        if mouth:
+            return front, mouth[0]
+        stamps = torch.as_tensor(time).to(code).expand(code.shape[:-1])
+        return front, PosedSheet(bones.head_rotation, bones.head_translation, code, stamps)
+
+    def layers(
+        self,
+        front: Gaussians,
+        mouth: Gaussians | PosedSheet,
+        camera: Camera,
+        backend: Backend = "auto",
+        corners: torch.Generator | None = None,
+    ) -> tuple[RenderOutput, RenderOutput]:
+        """What was `posed`, drawn: face with body, and inside of the mouth, each alone.
+
+        corners: what an implicit mouth draws its samples with while it learns, see `ImplicitMouth.layer`.
+        """
+        face = rasterize(front, camera, backend)
+        return face, self.mouth.layer(mouth, face, camera, backend, corners)
 
     def render_branches(
-        self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto"
+        self,
+        bones: BonePose,
+        code: Tensor,
+        camera: Camera,
+        backend: Backend = "auto",
+        time: float | Tensor = MIDDLE,
+        corners: torch.Generator | None = None,
     ) -> tuple[RenderOutput, RenderOutput]:
-        """Face with body, and inside of the mouth, each alone. code: [C], or [B, C] as for `posed`."""
-        front, mouth = self.posed(bones, code)
-        return rasterize(front, camera, backend), rasterize(mouth, camera, backend)
+        """`layers` of what is `posed`. code: [C], or [B, C]."""
+        return self.layers(*self.posed(bones, code, time), camera, backend, corners)
 
-    def render(self, bones: BonePose, code: Tensor, camera: Camera, backend: Backend = "auto") -> RenderOutput:
+    def render(
+        self,
+        bones: BonePose,
+        code: Tensor,
+        camera: Camera,
+        backend: Backend = "auto",
+        time: float | Tensor = MIDDLE,
+    ) -> RenderOutput:
         """The person with nothing behind: the mouth fused under the face (TalkingGaussian Eq. 9)."""
-        return fuse(*self.render_branches(bones, code, camera, backend))
+        return fuse(*self.render_branches(bones, code, camera, backend, time))
 
 
 def fuse(front: RenderOutput, behind: RenderOutput) -> RenderOutput:
@@ -277,9 +328,9 @@ def left_multiplication(rotation: Tensor) -> Tensor:
 
 
 def empty_head_model(
-    face: int, body: int, mouth: int, codes: int, intrinsics: Intrinsics, config: MotionFieldConfig
+    face: int, body: int, mouth: int | None, codes: int, intrinsics: Intrinsics, config: MotionFieldConfig
 ) -> HeadModel:
-    """A model of the given sizes whose tensors wait to be loaded."""
+    """A model of the given sizes whose tensors wait to be loaded. mouth: its Gaussians, or None for an implicit one."""
 
     def start(count: int) -> CanonicalGaussians:
         return CanonicalGaussians(*(torch.zeros(count, 3),) * 3, torch.zeros(count))
@@ -287,10 +338,15 @@ def empty_head_model(
     def field(count: int) -> MotionField:
         return MotionField(torch.zeros(count, 3, codes), torch.zeros(count, codes), 1.0, config)
 
+    def inside() -> Branch | ImplicitMouth:
+        if mouth is None:
+            return ImplicitMouth(torch.zeros(3), torch.ones(2), torch.zeros(codes))
+        return Branch(start(mouth), field(mouth), keeps_order=True)
+
     return HeadModel(
         Branch(start(face), field(face)),
         Branch(start(body), neck_field(body, 1.0, config)),
-        Branch(start(mouth), field(mouth), keeps_order=True),
+        inside(),
         intrinsics,
     )
 

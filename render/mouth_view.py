@@ -19,6 +19,7 @@ from torch.nn import functional
 from render.cameras import Camera
 from render.gaussians import Gaussians
 from render.head_model import FIELD_PER_GAUSSIAN, PER_GAUSSIAN, BonePose, Branch, HeadModel, Intrinsics
+from render.implicit_mouth import MIDDLE
 from render.rasterize import Backend
 
 OVERSAMPLING = 2
@@ -34,6 +35,7 @@ class MouthView:
     bones: BonePose
     camera: Camera  # of OVERSAMPLING times the wanted size
     background: Tensor  # [3, H, W] in [0, 1] behind the person, of the camera's size
+    time: float = MIDDLE  # see `render.implicit_mouth.time_stamps`
 
 
 def mouth_camera(intrinsics: Intrinsics, transform: np.ndarray, size: tuple[int, int], device: torch.device) -> Camera:
@@ -61,7 +63,7 @@ def mouth_camera(intrinsics: Intrinsics, transform: np.ndarray, size: tuple[int,
 def render_mouths(model: HeadModel, views: Sequence[MouthView], codes: Tensor, backend: Backend = "auto") -> Tensor:
     """The mouths [n, 3, H, W] in n frames with expression codes [n, C], differentiable in the codes and the model."""
     drawn = [
-        model.render(view.bones, code, view.camera, backend).over(view.background)
+        model.render(view.bones, code, view.camera, backend, view.time).over(view.background)
         for view, code in zip(views, codes, strict=True)
     ]
     return functional.avg_pool2d(torch.stack(drawn), OVERSAMPLING)
@@ -70,16 +72,17 @@ def render_mouths(model: HeadModel, views: Sequence[MouthView], codes: Tensor, b
 def part_in_view(model: HeadModel, views: Iterable[MouthView], codes: Iterable[Tensor]) -> HeadModel:
     """The Gaussians that can be seen in one of the views at least; the networks that move them are the model's own, so
     that what is learned through the part is learned by the model."""
-    branches = (model.face, model.body, model.mouth)
-    seen = [torch.zeros(len(branch), dtype=torch.bool, device=branch.means.device) for branch in branches]
+    branches = model.branches
+    seen = [torch.zeros(len(branch), dtype=torch.bool, device=branch.means.device) for branch in branches.values()]
     with torch.no_grad():
         for view, code in zip(views, codes, strict=True):
-            front, mouth = model.posed(view.bones, code)
-            inside = torch.cat([_in_view(front, view.camera), _in_view(mouth, view.camera)])
-            for found, part in zip(seen, inside.split([len(branch) for branch in branches]), strict=True):
+            posed = [part for part in model.posed(view.bones, code) if isinstance(part, Gaussians)]
+            inside = torch.cat([_in_view(gaussians, view.camera) for gaussians in posed])
+            for found, part in zip(seen, inside.split([len(branch) for branch in branches.values()]), strict=True):
                 found |= part
-    parts = [_part(branch, found) for branch, found in zip(branches, seen, strict=True)]
-    part = HeadModel(*parts, model.intrinsics).to(model.neck_mean.device)
+    parts = {name: _part(branch, found) for (name, branch), found in zip(branches.items(), seen, strict=True)}
+    mouth = parts.get("mouth", model.mouth)  # an implicit one is a network as a whole
+    part = HeadModel(parts["face"], parts["body"], mouth, model.intrinsics).to(model.neck_mean.device)
     part.neck_mean.copy_(model.neck_mean)
     part.neck_spread.copy_(model.neck_spread)
     return part

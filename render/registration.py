@@ -24,7 +24,7 @@ from render.cameras import Camera
 from render.head_model import BonePose, HeadModel
 from render.losses import LUMA
 from render.pipelining import mapped
-from render.rasterize import Backend, rasterize
+from render.rasterize import Backend
 
 _COARSER = 4
 """The coarse end of the band-pass is computed on a picture this much smaller."""
@@ -131,7 +131,7 @@ class Registration:
     def _step(self, view: _View, pose: BonePose, code: Tensor, change: Tensor, wanted: np.ndarray) -> Tensor:
         front, mouth = self._model.posed(pose, code)
         seen = view.background
-        for layer in (rasterize(part, view.camera, self._backend) for part in (mouth, front)):
+        for layer in reversed(self._model.layers(front, mouth, view.camera, self._backend)):
             seen = _luma(layer.rgb) + (1 - layer.alpha) * seen
         matrix, right = self._normal_equations(view, pose, front.means, self._band(255 * seen.cpu().numpy()), wanted)
         redundancy = self._config.redundancy

@@ -11,6 +11,7 @@ from scipy.spatial import ConvexHull, Delaunay, cKDTree
 from scipy.special import expit
 
 from render.head_model import Branch, CanonicalGaussians, HeadModel, Intrinsics, neck_field
+from render.implicit_mouth import SOFT_EDGE, ImplicitMouth
 from render.motion import MotionField, MotionFieldConfig
 
 LOWER_REACH, UPPER_REACH = 0.25, 0.12
@@ -23,6 +24,10 @@ that a chin that drops lies in front of them."""
 MOUTH_DEPTH = (0.06, 0.1)
 """Depth range of teeth and tongue behind the lips, head units: nearly a sheet, for deeper layers would slide over one
 another when the head turns, which shows as dots."""
+WIDEST = 4.0
+"""Standard deviations of the expression that the sheet of an implicit mouth is wide enough for..."""
+SHEET_MARGIN = 0.04
+"""...and how far it then reaches under the lips, head units."""
 BOUND, FREE = -4.0, 4.0
 """Skinning logits of what belongs to the head and to the torso."""
 
@@ -61,6 +66,8 @@ class SeedingConfig:
     """Hair, ears, neck and torso."""
     mouth: int = 1_800
     """Teeth, tongue and cavity behind the lips."""
+    implicit_mouth: bool = False
+    """A continuous function takes their place, see `render.implicit_mouth`."""
 
 
 def seed_head_model(
@@ -78,12 +85,12 @@ def seed_head_model(
         torch.manual_seed(seed)
         face = _face_branch(mesh, config.face, pixel, field, rng)
         body = _body_branch(mesh, view, intrinsics, config.body, pixel, field, rng)
-        mouth = _mouth_branch(mesh, config.mouth, pixel, field, rng)
+        mouth = _implicit_mouth(mesh) if config.implicit_mouth else _mouth_branch(mesh, config, pixel, field, rng)
     return HeadModel(face, body, mouth, intrinsics)
 
 
 def paint(model: HeadModel, colors_face: np.ndarray, colors_body: np.ndarray, colors_mouth: np.ndarray) -> None:
-    """Set the starting colours, each [N, 3] in [0, 1]."""
+    """Set the starting colours, each [N, 3] in [0, 1] at the `means` of a part."""
     with torch.no_grad():
         for branch, colors in ((model.face, colors_face), (model.body, colors_body), (model.mouth, colors_mouth)):
             branch.color_logits.copy_(torch.logit(torch.from_numpy(colors).float().clamp(0.02, 0.98)))
@@ -168,8 +175,9 @@ def _body_branch(
 
 
 def _mouth_branch(
-    mesh: FaceMesh, count: int, pixel: float, field: MotionFieldConfig, rng: np.random.Generator
+    mesh: FaceMesh, config: SeedingConfig, pixel: float, field: MotionFieldConfig, rng: np.random.Generator
 ) -> Branch:
+    count = config.mouth
     ring = mesh.vertices[mesh.inner_lips]
     top, bottom = mesh.vertices[mesh.upper_inner_lip], mesh.vertices[mesh.lower_inner_lip]
     margin = 0.15 * np.ptp(ring[:, 0])
@@ -190,3 +198,15 @@ def _mouth_branch(
     start = _start(means, max(size, 0.5 * pixel), np.full(count, BOUND))
     motion = MotionField(_tensor(basis), _tensor(reach), _extent(mesh), field, mobility=_tensor(below))
     return Branch(start, motion, keeps_order=True)
+
+
+def _implicit_mouth(mesh: FaceMesh) -> ImplicitMouth:
+    """A sheet at the mean depth of the inner lips, a little larger than they ever open: codes are uncorrelated and have
+    unit variance, so the squares of their motions add up."""
+    ring = mesh.vertices[mesh.inner_lips]
+    reach = np.zeros(len(mesh.motion))
+    reach[: mesh.lower_codes] = 1
+    spread = WIDEST * np.sqrt(np.square(mesh.motion[: mesh.lower_codes, mesh.inner_lips]).sum(0)) + SHEET_MARGIN
+    low, high = (ring - spread)[:, :2].min(0), (ring + spread)[:, :2].max(0)
+    middle = np.append((low + high) / 2, ring[:, 2].mean())
+    return ImplicitMouth(_tensor(middle), _tensor((high - low) / 2 / (1 - SOFT_EDGE)), _tensor(reach))

@@ -14,6 +14,7 @@ import torch
 
 from render.fitting import FrameStates, HeadFitter, MotionTargets
 from render.head_model import BonePose
+from render.implicit_mouth import time_stamps
 from render.registration import Registration, RegistrationConfig
 from talkinghead.progress import Progress
 from tools.expression import ExpressionTrack
@@ -29,6 +30,7 @@ def motion_targets(clip: TrackedClip, frames: np.ndarray) -> MotionTargets:
         clip.torso.rotations[frames],
         clip.torso.translations[frames],
         clip.expression.codes[frames],
+        time_stamps(frames, clip.fitted_frames),
     )
 
 

@@ -106,7 +106,7 @@ def test_it_is_repeatable_and_leaves_its_inputs() -> None:
 @pytest.mark.parametrize(("settled", "steps"), [(0.0, 8), (1e9, 1)])
 def test_a_settled_frame_takes_no_more_steps(settled: float, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    monkeypatch.setattr("render.registration.rasterize", lambda *inputs: taken.append(inputs) or rasterize(*inputs))
+    monkeypatch.setattr("render.head_model.rasterize", lambda *inputs: taken.append(inputs) or rasterize(*inputs))
     registered(nudged(bones(2), 0.02, 0.03), true_code(2), 2, replace(CONFIG, settled=settled))
     assert len(taken) == 2 * steps  # the front and the inside of the mouth
 

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from render.fitting import FittingConfig, HeadFitter, MotionTargets, Stage, TrainingFrame
 from render.head_model import BonePose, HeadModel, Intrinsics, fuse
+from render.implicit_mouth import time_stamps
 from render.losses import LossWeights
 from render.motion import MotionFieldConfig
 from render.seeding import FaceMesh, ReferenceView, SeedingConfig, paint, seed_head_model
@@ -59,9 +60,8 @@ def targets() -> MotionTargets:
     rotations = Rotation.from_rotvec(angles).as_matrix().astype(np.float32)
     translations = np.tile(np.float32([0, 0, 4]), (FRAMES, 1))
     codes = np.random.default_rng(0).normal(size=(FRAMES, CODES)).astype(np.float32)
-    return MotionTargets(
-        rotations, translations, np.tile(np.eye(3, dtype=np.float32), (FRAMES, 1, 1)), translations, codes
-    )
+    still, stamps = np.tile(np.eye(3, dtype=np.float32), (FRAMES, 1, 1)), time_stamps(time, FRAMES)
+    return MotionTargets(rotations, translations, still, translations, codes, stamps)
 
 
 def projected(points: np.ndarray, side: int = SIDE) -> np.ndarray:
