@@ -16,7 +16,7 @@ Backend = Literal["auto", "torch", "numba", "gsplat"]
 LandmarkBackend = Literal["mediapipe", "face-alignment"]
 FeatureLayout = Literal["talkinggaussian", "er-nerf", "synctalk"]
 MouthKind = Literal["gaussians", "implicit"]
-Expert = Literal["sync", "reading", "discriminator"]
+Expert = Literal["picture", "sync", "reading", "discriminator"]
 DEFAULT_SPEECH = "default"
 ACOUSTIC_SPEECH = ("logmel", "mfcc", "hubert", "hubert-large", "wav2vec2", "whisper", "deepspeech")
 ADAPTER_SPEECH = ("se4lip", "pase")
@@ -60,9 +60,9 @@ class FitConfig:
     """What the inside of the mouth is made of: gaussians, or implicit, a network from place, speech and time to colour
     (Speech2Lip)."""
     experts: tuple[Expert, ...] = ()
-    """Networks that judge the mouth while it learns to be driven by speech: sync, whether lips and sound belong
-    together (Speech2Lip); reading, what can be read from the lips (TalkLip); discriminator, whether the mouth looks
-    real (TalkLip)."""
+    """Who judges the mouth while it learns to be driven by speech: sync, whether lips and sound belong together
+    (Speech2Lip); reading, what can be read from the lips (TalkLip); discriminator, whether the mouth looks real
+    (TalkLip); picture, nobody but the real frames, which are part of all of these."""
     reader: str = VISEME_READER
     """What the reading expert is: visemes, a small one trained on this person; auto-avsr, whose weights are fetched; or
     a FILE.safetensors of `talkinghead train-encoder --method reader`."""

@@ -35,6 +35,10 @@ class NothingHeldOutError(UserError):
     """An avatar that was fitted to its whole clip cannot be measured on it."""
 
 
+class UnjudgedClipError(UserError):
+    """Experts cannot judge a clip in which the face is seen too briefly at a time."""
+
+
 class SpeechFeatureError(UserError):
     """An avatar's speech feature cannot be computed here as it was when the avatar was fitted."""
 

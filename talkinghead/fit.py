@@ -8,6 +8,7 @@ Beside the avatar a work folder keeps the track and, until the fit is done, its 
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -22,15 +23,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from encoders.bundle import DEFAULT_BUNDLE
+from encoders.embedding import SpeechEmbedding
 from render.fitting import HeadFitter
-from render.head_model import Intrinsics
+from render.head_model import HeadModel, Intrinsics
 from render.seeding import FaceMesh, ReferenceView, paint, seed_head_model
 from talkinghead import __version__
 from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
 from talkinghead.config import FitConfig
 from talkinghead.devices import ready_device
+from talkinghead.experts import judged_lips
 from talkinghead.file_record import FileRecord
-from talkinghead.lip_fit import delay_findings, fit_lips
+from talkinghead.lip_fit import FittedLips, delay_findings, fit_lips
 from talkinghead.outputs import work_folder
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress, relayed
@@ -84,8 +87,8 @@ def _fit(source: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iter
     fitter = _start_fit(clip, frames, config, device)
     history = yield from _run_fit(fitter, work / "fit.safetensors", _fit_key(source_sha256, config))
     clip = yield from refine_track(info, clip, fitter, frames.indices, RECIPES[config.preset].refinement)
+    lips = yield from _learn_lips(info, clip, fitter.model, embedding, config)
     fitter.model.cpu()
-    lips = yield from fit_lips(info, clip, embedding, config)
     yield Progress("saving", 0, 1)
     avatar = Avatar(
         manifest=replace(
@@ -109,10 +112,12 @@ def _fit(source: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iter
 def exchange_lips(
     avatar: Avatar, info: VideoInfo, config: FitConfig, output: Path
 ) -> Generator[Progress, None, Avatar]:
-    """Saves an avatar with lips that another speech feature drives; they learn from what the fit's own learned from.
+    """Saves an avatar with other lips: another speech feature drives them, or other experts judge them. They learn from
+    what the fit's own learned from.
 
     Args:
-        avatar: a saved one that `fit` made from the video `info` with this `config`, but for its speech.
+        avatar: a saved one that `fit` made from the video `info` with this `config`, but for its speech and without
+            experts; it stays as it is.
 
     Raises:
         UserError: see `fit`.
@@ -126,7 +131,8 @@ def exchange_lips(
     take = yield from choose_take(info, _tracking(config), work)
     info = take.info
     tracked = yield from _track(take, config, avatar.manifest.source_sha256, work)
-    lips = yield from fit_lips(info, _registered(tracked, avatar.tracks), embedding, config)
+    model = copy.deepcopy(avatar.model)
+    lips = yield from _learn_lips(info, _registered(tracked, avatar.tracks), model, embedding, config)
     manifest = replace(
         avatar.manifest,
         speech_feature=name_in_manifest(config.speech),
@@ -134,11 +140,27 @@ def exchange_lips(
         sound_delay_frames=lips.delay_frames,
     )
     exchanged = replace(
-        avatar, manifest=manifest, lips=lips.predictor, encoder=lips.encoder, embedding=lips.embedding, path=None
+        avatar,
+        manifest=manifest,
+        model=model,
+        lips=lips.predictor,
+        encoder=lips.encoder,
+        embedding=lips.embedding,
+        path=None,
     )
     saved = save_avatar(exchanged, info.path, output)
     (work / TAKE_NAME).unlink(missing_ok=True)
     return saved
+
+
+def _learn_lips(
+    info: VideoInfo, clip: TrackedClip, model: HeadModel, embedding: SpeechEmbedding | None, config: FitConfig
+) -> Generator[Progress, None, FittedLips]:
+    """What moves the lips to speech. Where experts judge them, the model's motion fields change."""
+    lips = yield from fit_lips(info, clip, embedding, config)
+    if not config.experts:
+        return lips
+    return (yield from judged_lips(info, clip, model, lips, RECIPES[config.preset].driven, config))
 
 
 def fitted_frame_count(info: VideoInfo, holdout: float) -> int:
@@ -187,7 +209,8 @@ def _start_fit(clip: TrackedClip, frames: TrainingFrames, config: FitConfig, dev
         float(clip.landmarks[reference, topology.chin, 1]),
     )
     intrinsics = Intrinsics(clip.head.focal_px, clip.crop.resolution)
-    model = seed_head_model(mesh, view, intrinsics, recipe.seeding, recipe.motion, config.seed)
+    seeding = replace(recipe.seeding, implicit_mouth=config.mouth == "implicit")
+    model = seed_head_model(mesh, view, intrinsics, seeding, recipe.motion, config.seed)
     starts = (branch.means.detach().numpy() for branch in (model.face, model.body, model.mouth))
     paint(model, *(mean_colors(frames, points) for points in starts))
     targets = motion_targets(clip, frames.indices)
@@ -288,4 +311,5 @@ def _manifest(
         findings=(*clip.findings, *delay_findings(delay_frames, info.fps)),
         sound_delay_frames=delay_frames,
         consent=config.consent,
+        mouth_kind=config.mouth,
     )

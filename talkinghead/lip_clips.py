@@ -70,7 +70,7 @@ def read_lip_clip(video: Path, landmarks: LandmarkBackend = "mediapipe") -> Gene
             for face in detector.detect(frame)[:1]:
                 points[index] = face[rigid + outline, :2]
             yield Progress(f"faces in {video.name}", index + 1, info.frame_count)
-    transforms = mouth_transforms(points[:, : len(rigid)], points[:, len(rigid) :], info)
+    transforms = _mouth_transforms(points[:, : len(rigid)], points[:, len(rigid) :], info)
     return _clip(info, read_frames(info), transforms)
 
 
@@ -119,10 +119,17 @@ def lip_clip_of_track(
 
     Raises: as `read_lip_clip`.
     """
+    return _clip(info, crops, landmark_transforms(landmarks, topology, info))
+
+
+def landmark_transforms(landmarks: np.ndarray, topology: FaceTopology, info: VideoInfo) -> np.ndarray:
+    """Affine maps [T, 2, 3] from px of a tracked clip's pictures to px of the lower face; NaN where there is no face.
+
+    Raises:
+        UnusableClipError: hardly a face is seen.
+    """
     points = landmarks[..., :2]
-    return _clip(
-        info, crops, mouth_transforms(points[:, list(topology.stable)], points[:, list(topology.face_oval)], info)
-    )
+    return _mouth_transforms(points[:, list(topology.stable)], points[:, list(topology.face_oval)], info)
 
 
 def _clip(info: VideoInfo, frames: Iterable[np.ndarray], transforms: np.ndarray) -> LipClip:
@@ -142,14 +149,23 @@ def _clip(info: VideoInfo, frames: Iterable[np.ndarray], transforms: np.ndarray)
 
 def _warped(frames: Iterable[np.ndarray], transforms: np.ndarray, seen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """The mouths, two sizes up while warping and then averaged, so that fine detail does not flicker."""
-    size = (2 * LIP_WIDTH, 2 * LIP_HEIGHT)
     for index, (frame, transform) in enumerate(zip(frames, transforms, strict=False)):
         if seen[index]:
-            picture = cv2.warpAffine(frame, 2.0 * transform, size, borderMode=cv2.BORDER_REPLICATE)
+            picture = mouth_picture(frame, transform, 2)
             yield index, cv2.resize(picture, (LIP_WIDTH, LIP_HEIGHT), interpolation=cv2.INTER_AREA)
 
 
-def mouth_transforms(rigid: np.ndarray, outline: np.ndarray, info: VideoInfo) -> np.ndarray:
+def mouth_picture(frame: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [size * LIP_HEIGHT, size * LIP_WIDTH, 3]: the lower face of a frame, `size` times as large as it is used.
+
+    Args:
+        transform: [2, 3] of `landmark_transforms`.
+    """
+    shape = (size * LIP_WIDTH, size * LIP_HEIGHT)
+    return cv2.warpAffine(frame, float(size) * transform, shape, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _mouth_transforms(rigid: np.ndarray, outline: np.ndarray, info: VideoInfo) -> np.ndarray:
     """Affine maps [T, 2, 3] from picture px to px of the lower face; NaN where there is no face.
 
     Args:

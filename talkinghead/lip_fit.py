@@ -11,6 +11,7 @@ import numpy as np
 from encoders.av_offset import estimate_offset
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.contrastive.adapter import AdapterConfig, SpeechAdapter, fit_adapter
+from encoders.contrastive.lip_clips import LipClip
 from encoders.embedding import Embedding, SpeechEmbedding, feature_track
 from encoders.errors import SpeechInputError
 from encoders.features import SpeechFeatureTrack
@@ -34,6 +35,7 @@ class FittedLips:
     embedding: Embedding  # that was chosen, as it is fitted to this person
     predictor: LipMotionPredictor
     delay_frames: float  # by which the clip's own sound comes too early for its lips
+    speech: SpeechFeatureTrack  # of the clip
 
 
 def fit_lips(
@@ -55,20 +57,25 @@ def fit_lips(
     elif config.speech in ADAPTER_SPEECH:
         fitted = yield from _fit_adapter(info, clip, speech, AdapterConfig(config.speech, seed=config.seed))
         speech = fitted.extended(speech)
-    return FittedLips(encoder, fitted, fit_predictor(clip, speech, lip_settings(fitted)), delay_frames)
+    return FittedLips(encoder, fitted, fit_predictor(clip, speech, lip_settings(fitted)), delay_frames, speech)
 
 
 def _fit_adapter(
     info: VideoInfo, clip: TrackedClip, speech: SpeechFeatureTrack, config: AdapterConfig
 ) -> Generator[Progress, None, SpeechAdapter]:
     count = clip.fitted_frames
-    crops = (clip.crop.cut(frame) for frame in read_frames(info, 0, count))
-    lips = lip_clip_of_track(info, crops, clip.landmarks[:count], clip.topology)
+    lips = fitted_lip_clip(info, clip, count)
     job = fit_adapter(lips, SpeechFeatureTrack(speech.features[:count], speech.fps), config)
     stage = f"adapting ({config.method})"
     return (
         yield from relayed(job, lambda event: Progress(stage, event.step, event.steps, f"loss {event.loss:.3f}"))
     )
+
+
+def fitted_lip_clip(info: VideoInfo, clip: TrackedClip, count: int) -> LipClip:
+    """The lower faces in the first `count` frames of a tracked clip, with their sound."""
+    crops = (clip.crop.cut(frame) for frame in read_frames(info, 0, count))
+    return lip_clip_of_track(info, crops, clip.landmarks[:count], clip.topology)
 
 
 def clip_features(
@@ -81,10 +88,17 @@ def clip_features(
     return feature_track(shifted, encoder, embedding, info.fps, info.frame_count)
 
 
-def fit_predictor(clip: TrackedClip, speech: SpeechFeatureTrack, settings: LipMotionSettings) -> LipMotionPredictor:
-    """The map from speech features of the clip to its lower-face codes, learned where it is fitted and a face seen."""
+def fit_predictor(
+    clip: TrackedClip, speech: SpeechFeatureTrack, settings: LipMotionSettings, without: slice = slice(0, 0)
+) -> LipMotionPredictor:
+    """The map from speech features of the clip to its lower-face codes, learned where it is fitted and a face seen.
+
+    Args:
+        without: frames that are left out.
+    """
     codes = clip.expression.lower.copy()
     codes[clip.fitted_frames :] = np.nan
+    codes[without] = np.nan
     codes[~clip.found] = np.nan
     opening = mouth_opening(clip.landmarks, clip.shape.points, clip.topology)
     return LipMotionPredictor.fit(speech, codes, opening, settings)

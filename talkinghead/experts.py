@@ -1,0 +1,62 @@
+"""Which experts judge a person's driven mouth, how they are made ready, and what is learned from them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+
+import numpy as np
+
+from encoders.contrastive.lip_clips import LipClip
+from encoders.features import SpeechFeatureTrack
+from encoders.lip_motion import HeardFrames
+from render.head_model import HeadModel
+from talkinghead.config import FitConfig
+from talkinghead.driven_fit import DrivenClip, DrivenConfig, WeightedExpert, fit_driven
+from talkinghead.lip_clips import landmark_transforms
+from talkinghead.lip_fit import FittedLips, fit_predictor, fitted_lip_clip
+from talkinghead.progress import Progress
+from talkinghead.speech_choice import lip_settings
+from tools.tracked_clip import TrackedClip
+from tools.video import VideoInfo
+
+MOST_FRAMES = 3000
+"""Frames of a long clip, from its start, that experts are trained on and that are driven."""
+
+
+def judged_lips(
+    info: VideoInfo, clip: TrackedClip, model: HeadModel, lips: FittedLips, driven: DrivenConfig, config: FitConfig
+) -> Generator[Progress, None, FittedLips]:
+    """Lets the experts that were asked for judge the mouth as speech drives it; the model's motion fields change.
+
+    Returns:
+        The lips as they learned from that (the generator's value).
+
+    Raises:
+        UnjudgedClipError: the face is not seen long enough at a time.
+    """
+    count = min(clip.fitted_frames, MOST_FRAMES)
+    mouths = fitted_lip_clip(info, clip, count)
+    speech = SpeechFeatureTrack(lips.speech.features[:count], lips.speech.fps)
+    experts = yield from _experts(mouths, speech, config)
+    transforms = landmark_transforms(clip.landmarks[:count], clip.topology, info)
+    heard = _heard_elsewhere(clip, lips, speech, driven.folds)
+    job = DrivenClip(clip, mouths, transforms, heard, lips.predictor)
+    return replace(lips, predictor=(yield from fit_driven(job, model, experts, driven, config.seed)))
+
+
+def _heard_elsewhere(clip: TrackedClip, lips: FittedLips, speech: SpeechFeatureTrack, folds: int) -> HeardFrames:
+    """What drives each frame, by a regression that was fitted without the part of the clip it lies in."""
+    heard, settings = lips.predictor.hear(speech), lip_settings(lips.embedding)
+    codes = np.empty_like(heard.codes)
+    edges = np.linspace(0, len(speech), folds + 1).round().astype(int)
+    for part in map(slice, edges[:-1], edges[1:]):
+        codes[part] = fit_predictor(clip, lips.speech, settings, without=part).hear(speech).codes[part]
+    return replace(heard, codes=codes)
+
+
+def _experts(
+    mouths: LipClip, speech: SpeechFeatureTrack, config: FitConfig
+) -> Generator[Progress, None, list[WeightedExpert]]:
+    yield from ()
+    return []
