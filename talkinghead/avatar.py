@@ -2,7 +2,7 @@
 
 avatar.json                 facts, sizes and checksums
 gaussians.ply               the Gaussians; any splat viewer opens it
-motion.safetensors          motion fields
+motion.safetensors          motion fields, and the inside of the mouth if it is implicit
 speech_encoder.safetensors  speech encoder ("encoder."), the lip-motion predictor fitted on it ("lips.") and what was
                             fitted of another speech feature ("embedding.")
 trained_encoder.safetensors that feature, if it was given as a file
@@ -219,12 +219,14 @@ def _motion_state(model: HeadModel) -> dict[str, torch.Tensor]:
 
 def _read_model(folder: Path, manifest: AvatarManifest) -> HeadModel:
     counts = (manifest.face, manifest.body, manifest.mouth)
+    mouth = None if manifest.mouth_kind == "implicit" else manifest.mouth
     intrinsics = Intrinsics(manifest.focal_px, manifest.crop.resolution)
     with torch.device("meta"):  # shapes without memory
-        model = empty_head_model(*counts, manifest.codes, intrinsics, manifest.field)
+        model = empty_head_model(manifest.face, manifest.body, mouth, manifest.codes, intrinsics, manifest.field)
     state = read_tensors(folder / MOTION, _motion_state(model))
-    for branch, parameters in read_gaussians(folder / GAUSSIANS, counts).items():
-        state |= {f"{branch}.{name}": tensor for name, tensor in parameters.items()}
+    gaussians = read_gaussians(folder / GAUSSIANS, counts)
+    for branch in model.branches:
+        state |= {f"{branch}.{name}": tensor for name, tensor in gaussians[branch].items()}
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
 

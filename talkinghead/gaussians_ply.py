@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from plyfile import PlyData, PlyElement
 
-from render.head_model import PER_GAUSSIAN, Branch, HeadModel
+from render.head_model import PER_GAUSSIAN, HeadModel
 from talkinghead.errors import DamagedAvatarError
 from talkinghead.outputs import MANIFEST_NAME
 
@@ -40,8 +40,8 @@ _LAYOUT = np.dtype(
 
 
 def write_gaussians(model: HeadModel, path: Path) -> None:
-    """Writes all branches of a model, face first."""
-    branches: list[Branch] = [getattr(model, name) for name in BRANCHES]
+    """Writes all branches of a model, face first; an implicit mouth has none."""
+    branches = [model.branches[name] for name in BRANCHES if name in model.branches]
     rows = np.zeros(len(model), _LAYOUT)
     for parameter, columns in _COLUMNS.items():
         values = torch.cat([getattr(branch, parameter).detach().cpu() for branch in branches])
@@ -50,7 +50,7 @@ def write_gaussians(model: HeadModel, path: Path) -> None:
     for harmonic, logit in zip(_HARMONICS, _COLUMNS["color_logits"], strict=True):
         color = 1 / (1 + np.exp(-rows[logit].astype(np.float64)))
         rows[harmonic] = (color - 0.5) / SH_CONSTANT
-    rows["branch"] = np.repeat(np.arange(len(BRANCHES)), [len(branch) for branch in branches])
+    rows["branch"] = np.repeat(np.arange(len(branches)), [len(branch) for branch in branches])
     with path.open("wb") as file:
         PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(file)
 

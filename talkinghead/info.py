@@ -45,6 +45,7 @@ def _avatar_facts(folder: Path, manifest: AvatarManifest) -> tuple[Fact, ...]:
         Fact("held out", f"the last {held_out} frames" if held_out else "nothing"),
         Fact("crop", f"{crop.side} px square at ({crop.left}, {crop.top}), learned at {crop.resolution} px"),
         Fact("Gaussians", "{:,} face, {:,} body, {:,} inside the mouth".format(*counts)),
+        *([Fact("inside the mouth", "implicit")] if manifest.mouth_kind == "implicit" else []),
         Fact("expression", f"{manifest.codes} codes from {manifest.topology} landmarks"),
         Fact("speech encoder", manifest.speech_encoder),
         Fact("lips driven by", _speech(manifest)),

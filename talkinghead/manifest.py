@@ -98,6 +98,8 @@ class AvatarManifest:
             raise ValueError(f"expected a topology of {', '.join(TOPOLOGIES)}, got {self.topology!r}")
         if self.mouth_kind not in get_args(MouthKind):
             raise ValueError(f"expected a mouth of {' or '.join(get_args(MouthKind))}, got {self.mouth_kind!r}")
+        if self.mouth_kind == "implicit" and self.mouth:
+            raise ValueError(f"expected no Gaussians of an implicit mouth, got {self.mouth}")
 
 
 def write_manifest(manifest: AvatarManifest, files: Mapping[str, FileRecord], folder: Path) -> None:

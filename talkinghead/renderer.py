@@ -16,6 +16,7 @@ from torch import Tensor
 
 from render.gaussians import Gaussians
 from render.head_model import BonePose
+from render.implicit_mouth import PosedSheet, time_stamps
 from render.pipelining import batches, mapped
 from render.rasterize import RenderOutput
 from talkinghead.avatar import Avatar
@@ -76,7 +77,7 @@ class AvatarRenderer:
     def __init__(self, avatar: Avatar, device: Device = "auto", with_eyes: bool = False) -> None:
         self._tracks = avatar.tracks
         self._presence = presence(avatar.tracks.found)
-        self._crop = avatar.manifest.crop
+        self._crop, self._fitted_frames = avatar.manifest.crop, avatar.manifest.fitted_frames
         self._side = self._crop.resolution
         self._whole: Window = (slice(0, self._side), slice(0, self._side))
         self.region = BlendRegion(avatar, with_eyes)
@@ -139,8 +140,8 @@ class AvatarRenderer:
             yield from pictures
 
     @torch.inference_mode()
-    def posed(self, frames: Sequence[DrivenFrame]) -> tuple[Gaussians, Gaussians]:
-        """What is rasterized for up to `batch_size` frames: face with body, and inside of the mouth."""
+    def posed(self, frames: Sequence[DrivenFrame]) -> tuple[Gaussians, Gaussians | PosedSheet]:
+        """What is drawn of up to `batch_size` frames: face with body, and inside of the mouth."""
         return self._model.posed(*self._inputs(frames))
 
     @torch.inference_mode()
@@ -158,18 +159,24 @@ class AvatarRenderer:
         )
         pictures = []
         for batch in batches(frames, self.batch_size):
-            pictures += to_uint8(finished(self._model.render(*self._inputs(batch), camera)))
+            bones, codes, stamps = self._inputs(batch)
+            pictures += to_uint8(finished(self._model.render(bones, codes, camera, time=stamps)))
         return pictures
 
-    def _inputs(self, frames: Sequence[DrivenFrame]) -> tuple[BonePose, Tensor]:
-        """Bones and expression codes. A frame alone has no batch dimension: the processor's kernels pose one."""
+    def _inputs(self, frames: Sequence[DrivenFrame]) -> tuple[BonePose, Tensor, Tensor]:
+        """Bones, expression codes and time stamps.
+
+        A frame alone has no batch dimension: the processor's kernels pose one.
+        """
 
         def placed(tensors: list[Tensor]) -> Tensor:
             return torch.stack(tensors).squeeze(0).to(self._device, torch.float32)
 
         poses = [source_pose(self._tracks, frame.number) if frame.pose is None else frame.pose for frame in frames]
         bones = BonePose(*(placed([getattr(pose, bone.name) for pose in poses]) for bone in fields(BonePose)))
-        return bones, placed([torch.from_numpy(self._code(frame)) for frame in frames])
+        codes = placed([torch.from_numpy(self._code(frame)) for frame in frames])
+        stamps = torch.from_numpy(time_stamps([frame.number for frame in frames], self._fitted_frames))
+        return bones, codes, placed(list(stamps))
 
     def _code(self, frame: DrivenFrame) -> np.ndarray:
         upper = self._tracks.upper[frame.number] if frame.upper is None else frame.upper

@@ -177,12 +177,13 @@ def _table(lines: Mapping[str, str]) -> str:
 
 def _facts(manifest: AvatarManifest) -> dict[str, str]:
     crop = manifest.crop
+    mouth = "implicit" if manifest.mouth_kind == "implicit" else manifest.mouth
     return {
         "Source": manifest.source_name,
         "Frames": f"{manifest.frame_count} at {float(manifest.fps):.3f}/s, {manifest.width} x {manifest.height} px",
         "Fitted": f"frames 0 to {manifest.fitted_frames - 1}, preset {manifest.preset}, seed {manifest.seed}",
         "Crop": f"{crop.side} px at ({crop.left}, {crop.top}), worked on in {crop.resolution} px",
-        "Gaussians": f"{manifest.face} face, {manifest.body} hair, neck and torso, {manifest.mouth} mouth",
+        "Gaussians": f"{manifest.face} face, {manifest.body} hair, neck and torso, {mouth} mouth",
         "Speech": f"{manifest.speech_feature} feature, encoder {manifest.speech_encoder}",
         "Made": f"{manifest.created} by talkinghead {manifest.talkinghead_version}",
     }
