@@ -23,7 +23,8 @@ from talkinghead.evaluation.drives import AUDIO, TRACKED
 from talkinghead.fit import fit
 from talkinghead.presets import RECIPES, Recipe
 from talkinghead.progress import Progress
-from talkinghead.terminal import print_table, show
+from talkinghead.terminal import exit_code, print_table, show
+from tools.video import probe
 
 MEASURES = ("whole_psnr", "hull_psnr", "face_psnr", "mouth_sharpness", "lmd_px", "mouth_opening_r", "head_jitter")
 
@@ -81,9 +82,14 @@ def measure(video: Path, name: str, job: Ablation) -> Generator[Progress, None, 
     return figures | {"audio lmd_px": rows[AUDIO]["lmd_px"]}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measures and prints a table for each clip."""
-    job = tyro.cli(Ablation, args=arguments)
+def main(arguments: list[str] | None = None) -> int:
+    """Measures and prints a table for each clip; returns the exit code."""
+    return exit_code(lambda: _ablate(tyro.cli(Ablation, args=arguments)))
+
+
+def _ablate(job: Ablation) -> None:
+    for video in job.videos:
+        probe(video)  # complains before anything slow begins
     job.output.mkdir(parents=True, exist_ok=True)
     for video in job.videos:
         rows = {name: show(measure(video, name, job)) for name in VARIANTS}

@@ -28,17 +28,15 @@ from talkinghead.arguments import (
 )
 from talkinghead.bench_command import Bench
 from talkinghead.compare_command import Compare
-from talkinghead.complaints import complaint
 from talkinghead.config import ALPHA, Device, EvaluateConfig, FitConfig, SpeakConfig
 from talkinghead.dub_command import Dub
 from talkinghead.encoder_commands import AblateEncoder, Features, TrainEncoder
 from talkinghead.progress import Progress
 from talkinghead.start_up import start_up
 from talkinghead.study_command import Study
-from talkinghead.terminal import ask, complain, print_table, show, write_text
+from talkinghead.terminal import ask, exit_code, print_table, show, write_text
 from tools.errors import UserError
 
-EXIT_USER, EXIT_INTERRUPTED = 2, 130
 ASSETS = Path(__file__).parent / "assets"
 CONSENT_QUESTION = "Who is this, and did they agree? (one line, Enter to leave empty)"
 NO_CONSENT_NOTE = "the avatar holds no statement that the person agreed; --consent records one"
@@ -200,18 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     flags = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     start_up()
-    try:
-        command = tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags)
-        return command.run() or 0
-    except KeyboardInterrupt:
-        complain("stopped; nothing half-written is left, and a fit or comparison that is started again goes on")
-        return EXIT_INTERRUPTED
-    except Exception as error:
-        message = complaint(error)
-        if message is None:
-            raise
-        complain(message)
-        return EXIT_USER
+    return exit_code(
+        lambda: tyro.cli(Command, prog="talkinghead", description=DESCRIPTION, args=arguments, config=flags).run()
+    )
 
 
 def _fit(video: Path, output: Path, config: FitConfig, overwrite: bool) -> None:

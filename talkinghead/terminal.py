@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from talkinghead.complaints import complaint
 from talkinghead.progress import Progress
 from tools.errors import OutputError
 
+EXIT_USER, EXIT_INTERRUPTED = 2, 130
 Result = TypeVar("Result")
 
 
@@ -119,3 +121,19 @@ def ask(question: str) -> str | None:
 def complain(message: str) -> None:
     """One line on standard error."""
     print(f"talkinghead: {printable(' '.join(message.split()))}", file=sys.stderr)
+
+
+def exit_code(run: Callable[[], int | None]) -> int:
+    """What a command ends with: its own code, or where something went wrong that a user can mend a line that says what,
+    and EXIT_USER."""
+    try:
+        return run() or 0
+    except KeyboardInterrupt:
+        complain("stopped; nothing half-written is left, and a fit or comparison that is started again goes on")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        message = complaint(error)
+        if message is None:
+            raise
+        complain(message)
+        return EXIT_USER

@@ -50,6 +50,7 @@ def test_the_table_is_printed_and_what_is_there_is_not_measured_again(
         return Figures()
 
     monkeypatch.setattr(talkinghead.ablation, "fit", fake_fit)
+    monkeypatch.setattr(talkinghead.ablation, "probe", lambda video: None)
     monkeypatch.setattr(talkinghead.ablation, "evaluate", fake_evaluate)
     monkeypatch.setattr(talkinghead.ablation, "RECIPES", dict(RECIPES))
     arguments = ["person.mp4", "-o", str(tmp_path / "ablation"), "--preset", "fast", "--seed", "3"]
@@ -62,3 +63,9 @@ def test_the_table_is_printed_and_what_is_there_is_not_measured_again(
     main(arguments)
     assert len(fits) == len(VARIANTS)
     assert capsys.readouterr().out.splitlines() == printed
+
+
+def test_a_wrong_path_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "no.mp4"), "-o", str(tmp_path)]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1 and "no.mp4" in complaint

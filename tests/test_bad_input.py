@@ -106,7 +106,7 @@ CASES = {
     "speak {}/photos {}/speech.wav -o {}/new.mp4": "photos has no avatar.json",
     "speak {}/truncated.avatar {}/speech.wav -o {}/new.mp4": "motion.safetensors has 1000 bytes instead of",
     "speak {}/incomplete.avatar {}/speech.wav -o {}/new.mp4": "source.mp4 is missing: copy the avatar again",
-    "speak {}/newer.avatar {}/speech.wav -o {}/new.mp4": "format 99, and this talkinghead reads 3 and 4: update",
+    "speak {}/newer.avatar {}/speech.wav -o {}/new.mp4": "format 99, and this talkinghead reads 3 to 5: update",
     # speak: the audio
     "speak {}/tiny.avatar {}/none.wav -o {}/new.mp4": "none.wav does not exist",
     "speak {}/tiny.avatar {}/empty.wav -o {}/new.mp4": "empty.wav is empty",
