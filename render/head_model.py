@@ -179,7 +179,7 @@ class HeadModel(nn.Module):
         self.register_buffer("neck_spread", torch.ones(NECK_CODES))
 
     def __len__(self) -> int:
-        return len(self.face) + len(self.body) + len(self.mouth)
+        return sum(map(len, self.branches.values()))
 
     @property
     def branches(self) -> dict[str, Branch]:

@@ -46,9 +46,6 @@ class PosedSheet:
     code: Tensor  # [C] expression
     time: Tensor  # [] in [0, 1]
 
-    def __len__(self) -> int:
-        return 0  # Gaussians
-
 
 class LipField(nn.Module):
     """Place on the sheet, speech and time to colour (Speech2Lip Eq. 1): two hidden layers over encoded coordinates.
@@ -96,9 +93,6 @@ class ImplicitMouth(nn.Module):
         self.register_buffer("middle", middle.clone())
         self.register_buffer("half_size", half_size.clone())
         self.field = LipField(reach)
-
-    def __len__(self) -> int:
-        return 0  # Gaussians
 
     @property
     def means(self) -> Tensor:
@@ -192,8 +186,8 @@ class ImplicitMouth(nn.Module):
 
 def encoded(values: Tensor, bands: int) -> Tensor:
     """Values [..., D] in [-1, 1] with sines and cosines of `bands` octaves: [..., D * (1 + 2 * bands)]."""
-    octaves = math.pi * 2.0 ** torch.arange(bands, device=values.device)
-    angles = (values[..., None] * octaves.to(values)).flatten(-2)
+    octaves = math.pi * 2.0 ** torch.arange(bands).to(values)
+    angles = (values[..., None] * octaves).flatten(-2)
     return torch.cat([values, angles.sin(), angles.cos()], -1)
 
 

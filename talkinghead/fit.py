@@ -305,7 +305,7 @@ def _manifest(
         seed=config.seed,
         face=len(model.face),
         body=len(model.body),
-        mouth=len(model.mouth),
+        mouth=len(model.branches.get("mouth", ())),
         codes=model.code_size,
         field=recipe.motion,
         findings=(*clip.findings, *delay_findings(delay_frames, info.fps)),
