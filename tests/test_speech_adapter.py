@@ -12,8 +12,9 @@ import pytest
 import torch
 from tiny_contrastive import made_up_clip
 
-from encoders.contrastive.adapter import AdapterConfig, SpeechAdapter, fit_adapter, frame_row_timing
+from encoders.contrastive.adapter import AdapterConfig, SpeechAdapter, fit_adapter
 from encoders.contrastive.lip_clips import LipClip
+from encoders.contrastive.own_clip import frame_row_timing
 from encoders.contrastive.training import TrainingProgress
 from encoders.errors import EncoderWeightsError, LipClipError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack

@@ -25,6 +25,7 @@ from encoders.acoustic.weights import WeightsFile, verify
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.contrastive.adapter import AdapterConfig, SpeechAdapter
 from encoders.contrastive.encoder_file import Provenance, TrainedEncoder, build_encoder, save_encoder
+from encoders.contrastive.own_clip import untrained_pair
 from encoders.contrastive.se4lip import EncoderConfig
 from encoders.contrastive.training import ContrastiveTraining
 from encoders.embedding import Embedding, feature_track
@@ -109,14 +110,12 @@ def trained_file(path: Path) -> Path:
 
 def adapter() -> SpeechAdapter:
     """One that was never trained."""
-    from encoders.contrastive.adapter import _untrained
-
     inputs = DEFAULT_BUNDLE.load().embedding_size + 3
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
     return SpeechAdapter(
         method="pase",
-        speech=_untrained("pase", inputs, 32).speech.eval().requires_grad_(False),
+        speech=untrained_pair("pase", inputs, 32).speech.eval().requires_grad_(False),
         input_mean=np.zeros(inputs, np.float32),
         input_scale=np.ones(inputs, np.float32),
         output_mean=np.zeros(32, np.float32),

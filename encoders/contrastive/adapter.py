@@ -1,9 +1,7 @@
 """The contrastive step on a person's own clip: a small adapter behind the embedded encoder.
 
-Eight layers of GRU learn little from twenty seconds. The adapter starts from what the embedded encoder hears: a GRU of
-one layer on its embedding and articulatory targets, five frames at a time, is trained against Table 2's lip encoder (at
-a fraction of its width) by SE4Lip's or PASE's own loss. The principal components of what it says stand beside the
-embedded encoder's embedding. All of this is ours; the papers train their encoders once.
+The adapter is the speech side of `own_clip`. The principal components of what it says stand beside the embedded
+encoder's embedding, which is ours.
 
 What it is worth, on a 20 s clip in five folds, an adapter trained in each: among 50 windows not trained on, the lips of
 a sound come first 8 % of the time and 13th on average (chance: 2 %, 25.5th); lip motion predicted with it correlates
@@ -23,14 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from encoders.bundle import with_prefix
-from encoders.contrastive.encoder_file import encoder_class
-from encoders.contrastive.lip_clips import WINDOW_S, LipClip
-from encoders.contrastive.se4lip import Method, SE4Lip
-from encoders.contrastive.speech_inputs import RowTiming, windows_at_frames
+from encoders.contrastive.lip_clips import LipClip
+from encoders.contrastive.own_clip import frame_row_timing, own_clip_inputs, train_on_own_clip, untrained_pair
+from encoders.contrastive.se4lip import Method
+from encoders.contrastive.speech_inputs import windows_at_frames
 from encoders.contrastive.speech_paths import embedded
-from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train
-from encoders.contrastive.windows import ClipWindows
-from encoders.errors import EncoderWeightsError, LipClipError
+from encoders.contrastive.training import ContrastiveTraining, TrainingProgress
+from encoders.errors import EncoderWeightsError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 from encoders.streaming import context_chunks
 
@@ -84,7 +81,7 @@ class SpeechAdapter:
         timing = frame_row_timing(self.fps)
         reach = timing.window // 2
         for chunk in context_chunks(features, CHUNK_FRAMES, reach, reach):
-            inputs = adapter_inputs(chunk.rows)
+            inputs = own_clip_inputs(chunk.rows)
             if inputs.shape[1] != len(self.input_mean):
                 raise EncoderWeightsError(
                     f"the adapter takes {len(self.input_mean)} columns of speech features, got {inputs.shape[1]}; "
@@ -113,7 +110,7 @@ class SpeechAdapter:
         try:
             arrays = {name: tensors[name].numpy() for name in _ARRAYS}
             _check_shapes(arrays)
-            speech = _untrained(method, len(arrays["input_mean"]), len(arrays["output_mean"])).speech
+            speech = untrained_pair(method, len(arrays["input_mean"]), len(arrays["output_mean"])).speech
             speech.load_state_dict(with_prefix(tensors, "speech."))
             fps = Fraction(*tensors["fps"].tolist())
         except (KeyError, RuntimeError, ValueError) as error:
@@ -139,28 +136,18 @@ def fit_adapter(
     Returns:
         The adapter (the generator's value).
 
-    Raises:
-        LipClipError: lengths differ, or too few frames are seen.
+    Raises: as `own_clip.train_on_own_clip`.
     """
-    if len(clip) != len(speech):
-        raise LipClipError(f"expected features of as many frames as the clip has, {len(clip)}, got {len(speech)}")
-    inputs = adapter_inputs(speech.features)
-    mean, scale = inputs[clip.seen].mean(axis=0), inputs[clip.seen].std(axis=0) + 1e-3
-    rows = ((inputs - mean) / scale).astype(np.float32)
-    windows = ClipWindows(clip, rows, frame_row_timing(clip.fps), speech.phones.argmax(axis=1))
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(config.seed)
-        model = _untrained(config.method, inputs.shape[1], config.size)
     training = ContrastiveTraining(steps=config.steps, learning_rate=config.learning_rate, seed=config.seed)
-    yield from train(model, [windows], training)
-    said = embedded(model.speech, windows.sounds(windows.frames).numpy())
+    pair = yield from train_on_own_clip(clip, speech, config.method, config.size, training)
+    said = embedded(pair.model.speech, pair.windows.sounds(pair.windows.frames).numpy())
     centre = said.mean(axis=0)
     _, _, directions = np.linalg.svd(said - centre, full_matrices=False)
     return SpeechAdapter(
         method=config.method,
-        speech=model.speech.requires_grad_(False),
-        input_mean=mean.astype(np.float32),
-        input_scale=scale.astype(np.float32),
+        speech=pair.model.speech,
+        input_mean=pair.input_mean,
+        input_scale=pair.input_scale,
         output_mean=centre,
         components=np.ascontiguousarray(directions[: config.columns].T),
         fps=clip.fps,
@@ -177,18 +164,3 @@ def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
         raise ValueError("means and scales of different sizes")
     if arrays["components"].ndim != 2 or arrays["components"].shape[:1] != size:
         raise ValueError("components of another size")
-
-
-def _untrained(method: Method, inputs: int, size: int) -> SE4Lip:
-    return encoder_class(method)(inputs, network="gru", layers=1, size=size)
-
-
-def frame_row_timing(fps: Fraction) -> RowTiming:
-    """Feature rows at video frame times; a window lasts as long as the paper's."""
-    return RowTiming(float(fps), 0.5 / float(fps), 2 * int(WINDOW_S / 2 * fps) + 1)
-
-
-def adapter_inputs(features: np.ndarray) -> np.ndarray:
-    """The columns [n, F] that the adapter reads: embedding and articulatory targets."""
-    track = SpeechFeatureTrack(features, Fraction(1))
-    return np.concatenate([track.embedding, track.articulation], axis=1)

@@ -12,7 +12,8 @@ Where the table leaves room, Wav2Lip's face encoder (Prajwal et al. 2020), on wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -75,10 +76,8 @@ class LipEncoder(nn.Module):
 
     def __init__(self, size: int = PAPER_SIZE) -> None:
         super().__init__()
-        if size < 16 or size % 16:
-            raise ValueError(f"expected an embedding size that is a multiple of 16, got {size}")
         self.size = size
-        self.layers = nn.ModuleList([ConvolutionBlock(_scaled(layer, size)) for layer in TABLE_2])
+        self.layers = nn.ModuleList([ConvolutionBlock(layer) for layer in scaled(TABLE_2, size)])
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Embeddings [B, size], no entry negative.
@@ -92,11 +91,22 @@ class LipEncoder(nn.Module):
         return x.flatten(1)
 
 
-def _scaled(layer: LipLayer, size: int) -> LipLayer:
-    inputs = layer.inputs if layer is TABLE_2[0] else layer.inputs * size // PAPER_SIZE
-    return LipLayer(
-        inputs, layer.outputs * size // PAPER_SIZE, layer.kernel, layer.stride, layer.padding, layer.residual
-    )
+def scaled(table: Sequence[LipLayer], size: int) -> list[LipLayer]:
+    """The layers with widths such that the last has `size` channels; what the first takes stays as it is.
+
+    Args:
+        table: layers at the paper's width, the last of PAPER_SIZE channels.
+
+    Raises:
+        ValueError: widths would not be whole numbers.
+    """
+    if size < 16 or size % 16:
+        raise ValueError(f"expected a size that is a multiple of 16, got {size}")
+    layers = [
+        replace(row, inputs=row.inputs * size // PAPER_SIZE, outputs=row.outputs * size // PAPER_SIZE) for row in table
+    ]
+    layers[0] = replace(layers[0], inputs=table[0].inputs)
+    return layers
 
 
 def stacked_pictures(mouths: Tensor) -> Tensor:
