@@ -10,6 +10,7 @@ the pose of the head on the torso, so that it is defined for poses never seen.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -107,7 +108,20 @@ class Branch(nn.Module):
     def __len__(self) -> int:
         return len(self.means)
 
-    def _position_terms(self) -> PositionTerms:
+    def part(self, chosen: Tensor) -> Branch:
+        """The chosen Gaussians [N], which stay as they are, moved by this branch's own networks."""
+        part = copy.deepcopy(self)
+        part.unbake()
+        for name in PER_GAUSSIAN:
+            setattr(part, name, nn.Parameter(getattr(self, name).detach()[chosen], requires_grad=False))
+        for name in FIELD_PER_GAUSSIAN:
+            setattr(part.field, name, getattr(self.field, name)[chosen])
+        for name, network in self.field.named_children():
+            setattr(part.field, name, network)
+        return part
+
+    def position_terms(self) -> PositionTerms:
+        """What the motion field makes of where the Gaussians are; kept from `bake` to `unbake`."""
         # Where a Gaussian is decides how it moves, but motion must not drag the canonical position along.
         return self._baked or self.field.position_terms(self.means.detach())
 
@@ -115,7 +129,7 @@ class Branch(nn.Module):
         """Keep what depends on the positions alone, for rendering many frames of a model that does not change."""
         self.unbake()
         with torch.no_grad():
-            self._baked = self._position_terms()
+            self._baked = self.position_terms()
 
     def unbake(self) -> None:
         """Forget it: the model is going to change."""
@@ -127,12 +141,12 @@ class Branch(nn.Module):
         if float32 and choose_backend(self.means.device).name == "numba":
             from render._fused_pose import fused_pose
 
-            return fused_pose(self, self._position_terms(), bones, code)
+            return fused_pose(self, self.position_terms(), bones, code)
         return self.reference_pose(bones, code)
 
     def reference_pose(self, bones: BonePose, code: Tensor) -> Gaussians:
         """`pose` in plain torch: what the fused pass is tested against, and what runs on a GPU or in float64."""
-        deltas = self.field(self._position_terms(), code)
+        deltas = self.field(self.position_terms(), code)
         means = self.means + deltas.means
         quats, log_scales, color_logits = (
             canonical if change is None else canonical + change

@@ -8,17 +8,17 @@ resampled and only what can be seen in it is drawn.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from render.cameras import Camera
 from render.gaussians import Gaussians
-from render.head_model import FIELD_PER_GAUSSIAN, PER_GAUSSIAN, BonePose, Branch, HeadModel, Intrinsics
+from render.head_model import BonePose, Branch, HeadModel, Intrinsics
 from render.implicit_mouth import MIDDLE
 from render.rasterize import Backend
 
@@ -69,9 +69,8 @@ def render_mouths(model: HeadModel, views: Sequence[MouthView], codes: Tensor, b
     return functional.avg_pool2d(torch.stack(drawn), OVERSAMPLING)
 
 
-def part_in_view(model: HeadModel, views: Iterable[MouthView], codes: Iterable[Tensor]) -> HeadModel:
-    """The Gaussians that can be seen in one of the views at least; the networks that move them are the model's own, so
-    that what is learned through the part is learned by the model."""
+def in_view(model: HeadModel, views: Iterable[MouthView], codes: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Which Gaussians can be seen in one of the views at least: bool [N] by branch."""
     branches = model.branches
     seen = [torch.zeros(len(branch), dtype=torch.bool, device=branch.means.device) for branch in branches.values()]
     with torch.no_grad():
@@ -80,12 +79,42 @@ def part_in_view(model: HeadModel, views: Iterable[MouthView], codes: Iterable[T
             inside = torch.cat([_in_view(gaussians, view.camera) for gaussians in posed])
             for found, part in zip(seen, inside.split([len(branch) for branch in branches.values()]), strict=True):
                 found |= part
-    parts = {name: _part(branch, found) for (name, branch), found in zip(branches.items(), seen, strict=True)}
+    return dict(zip(branches, seen, strict=True))
+
+
+def part_of(model: HeadModel, chosen: Mapping[str, Tensor]) -> HeadModel:
+    """The chosen Gaussians [N] of each branch; the networks that move them are the model's own, so that what is learned
+    through the part is learned by the model."""
+    parts = {name: branch.part(chosen[name]) for name, branch in model.branches.items()}
     mouth = parts.get("mouth", model.mouth)  # an implicit one is a network as a whole
     part = HeadModel(parts["face"], parts["body"], mouth, model.intrinsics).to(model.neck_mean.device)
     part.neck_mean.copy_(model.neck_mean)
     part.neck_spread.copy_(model.neck_spread)
     return part
+
+
+class HeldMotion:
+    """What Gaussians did before their networks learned on, held against what they do now.
+
+    A motion field is one network for all places: what it learns of the mouth would move the forehead too, which no
+    picture of the mouth shows.
+
+    Args:
+        branch: the Gaussians that are to go on as they did.
+    """
+
+    def __init__(self, branch: Branch) -> None:
+        self._now, self._before = branch, copy.deepcopy(branch)
+        self._before.bake()
+
+    def change(self, code: Tensor) -> Tensor:
+        """The mean squared difference for one code [C], in the units of `render.motion.UNITS`."""
+        terms, then = self._now.position_terms(), self._before.position_terms()
+        if not len(self._now):
+            return code.new_zeros(())
+        with torch.no_grad():
+            before = self._before.field.outputs(then, code)
+        return (terms.anywhere * (self._now.field.outputs(terms, code) - before)).square().mean()
 
 
 def _in_view(gaussians: Gaussians, camera: Camera) -> Tensor:
@@ -96,14 +125,3 @@ def _in_view(gaussians: Gaussians, camera: Camera) -> Tensor:
     right, below = camera.fx * reach / means[:, 2], camera.fy * reach / means[:, 2]
     is_across = (across + right > 0) & (across - right < camera.width)
     return is_across & (down + below > 0) & (down - below < camera.height)
-
-
-def _part(branch: Branch, chosen: Tensor) -> Branch:
-    part = copy.deepcopy(branch)
-    for name in PER_GAUSSIAN:
-        setattr(part, name, nn.Parameter(getattr(branch, name).detach()[chosen], requires_grad=False))
-    for name in FIELD_PER_GAUSSIAN:
-        setattr(part.field, name, getattr(branch.field, name)[chosen])
-    for name, network in branch.field.named_children():
-        setattr(part.field, name, network)
-    return part

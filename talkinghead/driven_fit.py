@@ -24,7 +24,16 @@ from encoders.lip_motion import HeardFrames, LipMotionPredictor
 from encoders.lip_residual import LipResidual
 from render._workers import torch_on_one_thread
 from render.head_model import BonePose, HeadModel
-from render.mouth_view import OVERSAMPLING, MouthView, mouth_camera, part_in_view, render_mouths
+from render.implicit_mouth import time_stamps
+from render.mouth_view import (
+    OVERSAMPLING,
+    HeldMotion,
+    MouthView,
+    in_view,
+    mouth_camera,
+    part_of,
+    render_mouths,
+)
 from talkinghead.errors import UnjudgedClipError
 from talkinghead.lip_clips import mouth_picture
 from talkinghead.progress import Progress
@@ -56,6 +65,14 @@ class DrivenConfig:
     """Weight of the absolute difference of rendered mouths from real ones (TalkLip Eq. 1)."""
     codes: float = 0.02
     """Weight of the squared difference of driven from tracked codes."""
+    held: float = 3.0
+    """Weight of the squared change of what the face's Gaussians do that no picture of the mouth shows."""
+    sync: float = 0.01
+    """Weight of the sync expert's loss (Speech2Lip Eq. 6)..."""
+    reading: float = 0.01
+    """...of the reading expert's (TalkLip Eq. 4 and 6)..."""
+    discriminator: float = 0.002
+    """...and of the discriminator's (TalkLip Eq. 2), in units of the absolute difference of pictures."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +121,9 @@ def fit_driven(
         generator = torch.Generator().manual_seed(int(random.integers(2**31)))
         with torch_on_one_thread():
             optimizer.zero_grad()
-            judged, codes = driven.run(residual, random)
+            judged, beside = driven.run(residual, random)
             shown = judged.rendered
-            loss = config.picture * (judged.mouths[shown] - judged.real[shown]).abs().mean() + config.codes * codes
+            loss = config.picture * (judged.mouths[shown] - judged.real[shown]).abs().mean() + beside
             for one in experts:
                 loss = loss + one.weight * one.expert.loss(judged, generator)
             loss.backward()
@@ -127,14 +144,17 @@ class _DrivenMouths:
         self._upper = torch.from_numpy(clip.track.expression.upper[: len(clip.lips)])
         self._tracked = torch.from_numpy(clip.track.expression.lower[: len(clip.lips)])
         self._heard = [torch.from_numpy(part) for part in vars(clip.heard).values()]
+        self._times = time_stamps(np.arange(len(clip.lips)), clip.track.fitted_frames)
         self._intrinsics, self._starts = model.intrinsics, _starts(clip.lips.seen, config.run)
         some = np.flatnonzero(clip.lips.seen)
         some = some[np.linspace(0, len(some) - 1, min(PROBED, len(some))).astype(int)]
         codes = torch.cat([self._tracked, self._upper], dim=1)[some].to(self._device)
-        self._model = part_in_view(model, [self._view(number) for number in some], codes)
+        seen = in_view(model, [self._view(number) for number in some], codes)
+        self._model = part_of(model, seen)
+        self._held = HeldMotion(model.face.part(~seen["face"]))
 
     def run(self, residual: LipResidual, random: np.random.Generator) -> tuple[JudgedMouths, Tensor]:
-        """A random run of frames, and the mean squared difference of its codes from the tracked ones."""
+        """A random run of frames, and what it costs beside its pictures."""
         start = int(random.choice(self._starts))
         frames = np.arange(start, start + self._config.run)
         rendered = torch.from_numpy(self._masked(random))
@@ -146,7 +166,9 @@ class _DrivenMouths:
         drawn = render_mouths(self._model, views, driven).cpu()
         real = torch.from_numpy(self._clip.lips.mouths[frames]).permute(0, 3, 1, 2) / 255
         mouths = real.index_put((rendered,), drawn)
-        return JudgedMouths(mouths, real, rendered, frames, heard), (lower - self._tracked[frames]).square().mean()
+        beside = self._config.codes * (lower - self._tracked[frames]).square().mean()
+        beside = beside + self._config.held * self._held.change(driven[0].detach()).cpu()
+        return JudgedMouths(mouths, real, rendered, frames, heard), beside
 
     def _masked(self, random: np.random.Generator) -> np.ndarray:
         """bool [run]: stretches of `length` that start at random places, one at least."""
@@ -166,7 +188,7 @@ class _DrivenMouths:
         bones = (clip.track.head, clip.track.torso)
         placed = [part[number] for bone in bones for part in (bone.rotations, bone.translations)]
         pose = BonePose(*(torch.from_numpy(part).to(self._device, torch.float32) for part in placed))
-        return MouthView(pose, camera, behind)
+        return MouthView(pose, camera, behind, float(self._times[number]))
 
 
 def _starts(seen: np.ndarray, run: int) -> np.ndarray:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
+import torch
 
 from encoders.contrastive.lip_clips import LipClip
+from encoders.contrastive.training import TrainingProgress
+from encoders.experts.discriminator import DiscriminatorConfig, DiscriminatorExpert
+from encoders.experts.reading import ReadingConfig, ReadingExpert, VisemeLipReader
+from encoders.experts.sync_expert import SyncConfig, train_sync_expert
+from encoders.experts.viseme_training import VisemeTraining, train_reader
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_motion import HeardFrames
+from encoders.lip_residual import HIDDEN
 from render.head_model import HeadModel
 from talkinghead.config import FitConfig
 from talkinghead.driven_fit import DrivenClip, DrivenConfig, WeightedExpert, fit_driven
 from talkinghead.lip_clips import landmark_transforms
 from talkinghead.lip_fit import FittedLips, fit_predictor, fitted_lip_clip
-from talkinghead.progress import Progress
+from talkinghead.progress import Progress, relayed
 from talkinghead.speech_choice import lip_settings
 from tools.tracked_clip import TrackedClip
 from tools.video import VideoInfo
 
+Result = TypeVar("Result")
 MOST_FRAMES = 3000
 """Frames of a long clip, from its start, that experts are trained on and that are driven."""
 
@@ -38,7 +47,7 @@ def judged_lips(
     count = min(clip.fitted_frames, MOST_FRAMES)
     mouths = fitted_lip_clip(info, clip, count)
     speech = SpeechFeatureTrack(lips.speech.features[:count], lips.speech.fps)
-    experts = yield from _experts(mouths, speech, config)
+    experts = yield from _experts(mouths, speech, driven, config)
     transforms = landmark_transforms(clip.landmarks[:count], clip.topology, info)
     heard = _heard_elsewhere(clip, lips, speech, driven.folds)
     job = DrivenClip(clip, mouths, transforms, heard, lips.predictor)
@@ -56,7 +65,28 @@ def _heard_elsewhere(clip: TrackedClip, lips: FittedLips, speech: SpeechFeatureT
 
 
 def _experts(
-    mouths: LipClip, speech: SpeechFeatureTrack, config: FitConfig
+    mouths: LipClip, speech: SpeechFeatureTrack, driven: DrivenConfig, config: FitConfig
 ) -> Generator[Progress, None, list[WeightedExpert]]:
-    yield from ()
-    return []
+    """Those that were asked for, trained on the person where they need it."""
+    found = []
+    if "sync" in config.experts:
+        job = train_sync_expert(mouths, speech, SyncConfig(seed=config.seed))
+        found.append(WeightedExpert((yield from _trained("sync expert", job)), driven.sync))
+    if "reading" in config.experts:
+        found.append(WeightedExpert((yield from _reading_expert(mouths, speech, config)), driven.reading))
+    if "discriminator" in config.experts:
+        judge = DiscriminatorExpert(DiscriminatorConfig(seed=config.seed), torch.device("cpu"))
+        found.append(WeightedExpert(judge, driven.discriminator))
+    return found
+
+
+def _reading_expert(
+    mouths: LipClip, speech: SpeechFeatureTrack, config: FitConfig
+) -> Generator[Progress, None, ReadingExpert]:
+    job = train_reader([mouths], [speech], VisemeTraining(seed=config.seed))
+    reader = VisemeLipReader((yield from _trained("lip reader", job)), mouths, speech)
+    return ReadingExpert(reader, mouths.fps, HIDDEN, ReadingConfig(seed=config.seed))
+
+
+def _trained(name: str, job: Generator[TrainingProgress, None, Result]) -> Generator[Progress, None, Result]:
+    return (yield from relayed(job, lambda event: Progress(name, event.step, event.steps, f"loss {event.loss:.3f}")))

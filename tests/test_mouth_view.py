@@ -10,7 +10,7 @@ from finite_differences import driven_scene, slope_errors
 from tiny_head import INTRINSICS, background, bones, painted_head, targets
 from torch import Tensor
 
-from render.mouth_view import MouthView, mouth_camera, part_in_view, render_mouths
+from render.mouth_view import HeldMotion, MouthView, in_view, mouth_camera, part_of, render_mouths
 
 SIZE = (16, 32)
 
@@ -68,7 +68,7 @@ def test_the_part_in_view_shows_the_same_and_learns_for_the_whole() -> None:
     small[:, :2] *= 3  # a close-up: much of the head is outside
     small[:, 2] = [16, 8] - small[:, :2] @ [32, 40]
     views, codes = [view(0, small), view(2, small)], torch.from_numpy(targets().codes[[0, 2]])
-    part = part_in_view(model, views, codes)
+    part = part_of(model, in_view(model, views, codes))
     assert 0 < len(part) < len(model)
     shown = render_mouths(part, views, codes)
     torch.testing.assert_close(shown, render_mouths(model, views, codes), atol=2e-3, rtol=0)
@@ -90,3 +90,18 @@ def test_gradients_reach_motion_fields_and_codes_as_finite_differences_say() -> 
 def test_finite_differences_find_a_gradient_that_is_cut() -> None:
     scene = driven_scene()
     assert slope_errors(scene, lambda mouths: mouths.detach().square().mean() + 0 * mouths.sum()) > 0.5
+
+
+def test_what_is_held_notices_that_its_network_learned() -> None:
+    model, code = painted_head(), torch.from_numpy(targets().codes[2])
+    top = model.face.means[:, 1] < 0
+    held = HeldMotion(model.face.part(top))
+    assert held.change(code) == 0
+    model.face.field.requires_grad_(True)
+    model.face.field.output_layer.bias.data[0] += 1
+    change = held.change(code)
+    expected = (model.face.field.reach[top].amax(1) ** 2).mean() / model.face.field.output_layer.out_features
+    torch.testing.assert_close(change, expected)
+    change.backward()
+    assert model.face.field.output_layer.bias.grad[0] > 0
+    assert HeldMotion(model.face.part(torch.zeros_like(top))).change(code) == 0
