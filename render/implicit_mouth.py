@@ -22,9 +22,10 @@ from torch.nn import functional
 from render.cameras import Camera
 from render.rasterize import Backend, RenderOutput
 
-PLACE_BANDS, TIME_BANDS = 6, 3
-"""Octaves of the frequency encodings. The finest of a place has a period of 1/32 of the sheet, some three pixels of a
-face that fills 512; the finest of time has one of a quarter of the clip."""
+PLACE_BANDS, TIME_BANDS = 5, 3
+"""Octaves of the frequency encodings. The finest of a place has a period of 1/16 of the sheet's width, some six pixels
+of a face that fills 512: finer ones show as a grid on teeth that are seldom seen. The finest of time has a quarter of
+the clip."""
 HIDDEN = 64
 """Width of the hidden layers."""
 SOFT_EDGE = 0.15
@@ -71,7 +72,8 @@ class LipField(nn.Module):
         nn.init.zeros_(self.output_layer.bias)
 
     def forward(self, places: Tensor, code: Tensor, time: Tensor) -> Tensor:
-        """Colours [..., N, 3] in [0, 1] of places [..., N, 2] in [-1, 1] for codes [..., C] and time stamps [...]."""
+        """Colours [..., N, 3] in [0, 1] of places [..., N, 2], the same unit across and down, in which both are within
+        [-1, 1], for codes [..., C] and time stamps [...]."""
         of_frame = self.code_layer(code * self.reach) + self.time_layer(encoded(time[..., None], TIME_BANDS))
         hidden = (self.place_layer(encoded(places, PLACE_BANDS)) + of_frame[..., None, :]).relu_()
         return torch.sigmoid(self.output_layer(self.hidden_layer(hidden).relu_()))
@@ -180,7 +182,7 @@ class ImplicitMouth(nn.Module):
         places = self.places(posed, camera, pixels)
         depth = ((1 - places.abs()) / SOFT_EDGE).clamp(0, 1)
         alpha = (depth * depth * (3 - 2 * depth)).prod(-1, keepdim=True)
-        colors = self.field(places, posed.code, posed.time)
+        colors = self.field(places * (self.half_size / self.half_size.amax()), posed.code, posed.time)
         return torch.cat([alpha * colors, alpha], -1).transpose(-1, -2)
 
 
