@@ -6,6 +6,7 @@ motion.safetensors          motion fields, and the inside of the mouth if it is 
 speech_encoder.safetensors  speech encoder ("encoder."), the lip-motion predictor fitted on it ("lips.") and what was
                             fitted of another speech feature ("embedding.")
 trained_encoder.safetensors that feature, if it was given as a file
+blend_net.safetensors       the network that mends what is rendered, if it was fitted with one
 tracks.safetensors          pose, expression and landmarks of every source frame
 background.png              the crop without the person
 source.mp4                  the footage, stream-copied
@@ -32,6 +33,7 @@ from encoders.lip_motion import LipMotionPredictor
 from encoders.lip_prior import BLURS_S
 from encoders.phones import ARTICULATORS, PHONES, VISEMES
 from encoders.speech import SpeechEncoder
+from render.blend_net import BlendNet
 from render.head_model import PER_GAUSSIAN, HeadModel, Intrinsics, empty_head_model
 from talkinghead.errors import DamagedAvatarError, NotAnAvatarError
 from talkinghead.folder_swap import replaced_folder, restore_interrupted_swap
@@ -45,7 +47,7 @@ from talkinghead.manifest import (
 )
 from talkinghead.outputs import MANIFEST_NAME, check_new_avatar
 from talkinghead.source_tracks import SourceTracks, read_tracks, write_tracks
-from talkinghead.speech_choice import TRAINED_SPEECH, embedding_tensors, restore_embedding, trained_encoder
+from talkinghead.speech_choice import COPIED_SPEECH, embedding_tensors, restore_embedding, trained_encoder
 from talkinghead.tensor_files import check_shapes, read_tensors, write_tensors
 from tools.tracked_clip import TOPOLOGIES
 from tools.video import VideoInfo, probe, stream_copy
@@ -63,7 +65,7 @@ __all__ = [
 
 GAUSSIANS, MOTION, SPEECH = "gaussians.ply", "motion.safetensors", "speech_encoder.safetensors"
 TRACKS, BACKGROUND, SOURCE = "tracks.safetensors", "background.png", "source.mp4"
-TRAINED = "trained_encoder.safetensors"
+TRAINED, BLEND_NET = "trained_encoder.safetensors", "blend_net.safetensors"
 FILES = (GAUSSIANS, MOTION, SPEECH, TRACKS, BACKGROUND, SOURCE)
 
 
@@ -78,6 +80,7 @@ class Avatar:
     embedding: Embedding = None  # None: the encoder's own
     tracks: SourceTracks
     background: np.ndarray  # [R, R, 3] uint8 RGB
+    blend_net: BlendNet | None = None  # mends what is rendered; as the manifest says
     path: Path | None = None  # None until it is saved
 
     def source_video(self) -> VideoInfo:
@@ -124,6 +127,8 @@ def save_avatar(
         write_tensors(folder / SPEECH, speech)
         if (trained := trained_encoder(avatar.embedding)) is not None:
             save_encoder(trained, folder / TRAINED)
+        if avatar.blend_net is not None:
+            write_tensors(folder / BLEND_NET, avatar.blend_net.state_dict())
         write_tracks(avatar.tracks, folder / TRACKS)
         _, png = cv2.imencode(".png", avatar.background[..., ::-1])
         (folder / BACKGROUND).write_bytes(png.tobytes())
@@ -157,6 +162,7 @@ def load_avatar(path: Path | str) -> Avatar:
         embedding=embedding,
         tracks=read_tracks(folder / TRACKS, manifest.frame_count, landmarks, lips.closed_code.size, upper),
         background=_read_background(folder / BACKGROUND, manifest.crop.resolution),
+        blend_net=_read_blend_net(folder / BLEND_NET) if manifest.blend_net else None,
         path=folder,
     )
 
@@ -181,7 +187,8 @@ def check_folder(folder: Path) -> AvatarManifest:
 
 
 def _files_of(manifest: AvatarManifest) -> tuple[str, ...]:
-    return (*FILES, TRAINED) if manifest.speech_feature == TRAINED_SPEECH else FILES
+    optional = {TRAINED: manifest.speech_feature in COPIED_SPEECH, BLEND_NET: manifest.blend_net}
+    return (*FILES, *(name for name, is_there in optional.items() if is_there))
 
 
 def _manifest_of(folder: Path) -> tuple[AvatarManifest, dict[str, FileRecord]]:
@@ -276,6 +283,13 @@ def _check_predictor(path: Path, lips: LipMotionPredictor, inputs: int) -> None:
         heard = len(PHONES) + len(VISEMES) + len(ARTICULATORS)
         expected = {"mean": [heard], "weights": [len(BLURS_S) * heard, 2]}
         check_shapes(path, {name: list(getattr(lips.prior, name).shape) for name in expected}, expected)
+
+
+def _read_blend_net(path: Path) -> BlendNet:
+    with torch.device("meta"):
+        net = BlendNet()
+    net.load_state_dict(read_tensors(path, net.state_dict()), assign=True)
+    return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def _read_background(path: Path, resolution: int) -> np.ndarray:

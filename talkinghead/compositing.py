@@ -55,7 +55,11 @@ class BlendRegion:
 
     def mask(self, frame: int) -> np.ndarray:
         """uint8 [R, R]: 255 where the render is shown, 0 where the source is, soft between."""
-        in_camera = self._points @ self._tracks.head_rotations[frame].T + self._tracks.head_translations[frame]
+        return self.mask_of_pose(self._tracks.head_rotations[frame], self._tracks.head_translations[frame])
+
+    def mask_of_pose(self, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+        """The mask of a head that may never have been filmed: [3, 3] and [3], head to camera."""
+        in_camera = self._points @ rotation.T + translation
         points = in_camera[:, :2] / in_camera[:, 2:] * self._focal_px + self._resolution / 2
         return feathered_mask(region_outline(points, self._topology, self._with_eyes), self._resolution)
 

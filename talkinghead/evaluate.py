@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from talkinghead.avatar import Avatar, load_avatar, speech_feature_of
-from talkinghead.compositing import composite
 from talkinghead.config import EvaluateConfig
 from talkinghead.devices import ready_device
 from talkinghead.errors import DamagedAvatarError, NothingHeldOutError
@@ -37,7 +36,7 @@ from talkinghead.speech_choice import fetch_weights
 from tools import lip_closures, metrics
 from tools.errors import OutputError, UserError
 from tools.preflight import check_clip
-from tools.tracked_clip import TOPOLOGIES, CropBox
+from tools.tracked_clip import TOPOLOGIES
 from tools.video import VideoInfo, probe, read_frames
 
 LEAST_FRAMES = 37
@@ -198,7 +197,6 @@ def _frames(
     """For every measured frame what each row shows, and the clip itself at the end."""
     facts = avatar.manifest
     lips = TOPOLOGIES[facts.topology].lips
-    whole = CropBox(0, 0, facts.crop.resolution, facts.crop.resolution)
     first, wanted = int(held_out[0]), {int(number): place for place, number in enumerate(held_out)}
     for number, frame in enumerate(read_frames(avatar.source_video(), first), start=first):
         if number not in wanted:
@@ -206,9 +204,8 @@ def _frames(
         source, points = facts.crop.cut(frame), avatar.tracks.landmarks[number]
         hull = metrics.face_hull_mask(points, *source.shape[:2])
         mouth = metrics.bounding_box(points[list(lips)], *source.shape[:2])
-        mask = renderer.region.mask(number)
-        drawn = renderer.free([DrivenFrame(number, drive.codes[wanted[number]]) for drive in drives])
-        pictures = [(composite(source, free, whole, mask), free) for free in drawn]
+        codes = [drive.codes[wanted[number]] for drive in drives]
+        pictures = renderer.in_crop_and_free([DrivenFrame(number, code, picture=source) for code in codes])
         pictures.append((source, source))
         yield [
             ObservedFrame(number, source, *pair, hull, mouth, looking)

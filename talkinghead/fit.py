@@ -29,6 +29,7 @@ from render.head_model import HeadModel, Intrinsics
 from render.seeding import FaceMesh, ReferenceView, paint, seed_head_model
 from talkinghead import __version__
 from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTracks, save_avatar
+from talkinghead.blend_fit import fit_blend_net
 from talkinghead.config import FitConfig
 from talkinghead.devices import ready_device
 from talkinghead.experts import judged_lips
@@ -89,7 +90,6 @@ def _fit(source: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iter
     clip = yield from refine_track(info, clip, fitter, frames.indices, RECIPES[config.preset].refinement)
     lips = yield from _learn_lips(info, clip, fitter.model, embedding, config)
     fitter.model.cpu()
-    yield Progress("saving", 0, 1)
     avatar = Avatar(
         manifest=replace(
             _manifest(info, clip, config, fitter, source_sha256, lips.delay_frames), source_name=source.path.name
@@ -101,6 +101,8 @@ def _fit(source: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iter
         tracks=_source_tracks(clip),
         background=clip.background,
     )
+    avatar = yield from _mended(avatar, info, lips, config, work)
+    yield Progress("saving", 0, 1)
     training = work / TRAINING_NAME
     training.write_text(history.to_json(), encoding="utf-8")
     report = write_report(avatar, info, work, device=config.device)
@@ -148,6 +150,7 @@ def exchange_lips(
         embedding=lips.embedding,
         path=None,
     )
+    exchanged = yield from _mended(exchanged, info, lips, config, work)
     saved = save_avatar(exchanged, info.path, output)
     (work / TAKE_NAME).unlink(missing_ok=True)
     return saved
@@ -161,6 +164,16 @@ def _learn_lips(
     if not config.experts:
         return lips
     return (yield from judged_lips(info, clip, model, lips, RECIPES[config.preset].driven, config))
+
+
+def _mended(
+    avatar: Avatar, info: VideoInfo, lips: FittedLips, config: FitConfig, folder: Path
+) -> Generator[Progress, None, Avatar]:
+    """The avatar with a Blend-Net that is trained on what it shows, if one is asked for."""
+    if not config.blend_net:
+        return avatar
+    heard = lips.predictor.predict(lips.speech)
+    return (yield from fit_blend_net(avatar, info, heard, folder, config.device))
 
 
 def fitted_frame_count(info: VideoInfo, holdout: float) -> int:

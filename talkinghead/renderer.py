@@ -24,9 +24,9 @@ from talkinghead.compositing import BlendRegion, composite
 from talkinghead.config import Device
 from talkinghead.devices import device_for
 from talkinghead.head_motion import source_pose
+from talkinghead.mending import Mender, Window
+from tools.tracked_clip import CropBox
 
-Window = tuple[slice, slice]
-"""Rows and columns of the crop."""
 WINDOW_MARGIN = 4
 """Pixels rendered around the wanted ones, so that resampling sees no black."""
 EASE_FRAMES = 4
@@ -64,7 +64,8 @@ class AvatarRenderer:
     """Draws an avatar, in the poses of its source clip or in others. The avatar itself is not changed.
 
     Frames are independent of one another and may be drawn by several threads at once; `batch_size` is the number that
-    the device draws best at a time. `region` says which part of each source frame `in_place` replaces.
+    the device draws best at a time. `region` says which part of each source frame `in_place` replaces. What an avatar's
+    Blend-Net mends is mended in all that is drawn.
 
     Args:
         device: "auto" takes the GPU if gsplat can run on it, else the processor.
@@ -81,17 +82,25 @@ class AvatarRenderer:
         self._side = self._crop.resolution
         self._whole: Window = (slice(0, self._side), slice(0, self._side))
         self.region = BlendRegion(avatar, with_eyes)
+        self._mouth = BlendRegion(avatar) if with_eyes else self.region
         self._device = device_for(device)
+        self._mender = None if avatar.blend_net is None else Mender(copy.deepcopy(avatar.blend_net), self._device)
         self.batch_size = batch_size_for(self._device, self._side)
         self._model = copy.deepcopy(avatar.model).to(self._device).requires_grad_(False)
         self._model.bake()
         self._camera = self._model.intrinsics.camera(device=self._device)
+        self._plate = avatar.background
         background = torch.from_numpy(avatar.background).to(self._device)
         self._background = background.permute(2, 0, 1).float().div(255).contiguous()
 
     def free(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
         """Head, neck and torso over the background plate: uint8 [R, R, 3] RGB, the crop, of each frame."""
-        return self._drawn(frames, self._whole, lambda person: person.over(self._background))
+        if self._mender is None:
+            return self._drawn(frames, self._whole, lambda person: person.over(self._background))
+        people = self._over_plate(frames)
+        return [
+            self._mender.free(person, self._free_mask(frame)) for frame, person in zip(frames, people, strict=True)
+        ]
 
     def person(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
         """Head, neck and torso with nothing behind.
@@ -99,9 +108,13 @@ class AvatarRenderer:
         Returns:
             uint8 [R, R, 4] of each frame, the crop: RGB multiplied by alpha, and alpha.
         """
-        return self._drawn(
+        people = self._drawn(
             frames, self._whole, lambda person: torch.cat([person.rgb, person.alpha.unsqueeze(-3)], dim=-3)
         )
+        if self._mender is None:
+            return people
+        masks = map(self._free_mask, frames)
+        return [self._mender.person(person, self._plate, mask) for person, mask in zip(people, masks, strict=True)]
 
     def in_place(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
         """The source frames with mouth, chin and neck rendered into them; those without a face, or of no opacity, as
@@ -123,10 +136,48 @@ class AvatarRenderer:
         def blended(frame: DrivenFrame, mask: np.ndarray, person: np.ndarray) -> np.ndarray:
             rendered = np.zeros((self._side, self._side, 3), np.uint8)  # only the window is looked at
             rendered[window] = person
-            return composite(frame.picture, rendered, self._crop, mask)
+            return self._pasted(frame, rendered, self._crop, mask)
 
         results = map(blended, shown, masks, people)
         return [next(results) if drawn else frame.picture for frame, drawn in zip(frames, is_shown, strict=True)]
+
+    def in_crop_and_free(self, frames: Sequence[DrivenFrame]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What `in_place` and `free` show of each frame, of one render.
+
+        Args:
+            frames: their pictures are the crops of the source, [R, R, 3]; all have a face.
+
+        Returns:
+            Pairs of uint8 [R, R, 3]: the crop with mouth, chin and neck rendered into it, nothing faded; the render.
+        """
+        crop = CropBox(0, 0, self._side, self._side)
+        pairs = []
+        for frame, person in zip(frames, self._over_plate(frames), strict=True):
+            mask, rendered = self.region.mask(frame.number), np.ascontiguousarray(person[..., :3])
+            free = rendered if self._mender is None else self._mender.free(person, self._free_mask(frame))
+            pairs.append((self._pasted(frame, rendered, crop, mask), free))
+        return pairs
+
+    def _pasted(self, frame: DrivenFrame, rendered: np.ndarray, crop: CropBox, mask: np.ndarray) -> np.ndarray:
+        pasted = composite(frame.picture, rendered, crop, mask)
+        if self._mender is None:
+            return pasted
+        mouth = mask if self._mouth is self.region else cv2.min(mask, self._mouth.mask(frame.number))
+        return self._mender.in_place(pasted, crop, mask, mouth)
+
+    def _over_plate(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
+        """uint8 [R, R, 4] of each frame: RGB over the plate, and the person's alpha."""
+        return self._drawn(
+            frames,
+            self._whole,
+            lambda person: torch.cat([person.over(self._background), person.alpha.unsqueeze(-3)], dim=-3),
+        )
+
+    def _free_mask(self, frame: DrivenFrame) -> np.ndarray:
+        """The region around mouth and chin, wherever the head is."""
+        if frame.pose is None:
+            return self._mouth.mask(frame.number)
+        return self._mouth.mask_of_pose(frame.pose.head_rotation.numpy(), frame.pose.head_translation.numpy())
 
     def _mask(self, frame: DrivenFrame) -> np.ndarray:
         mask = self.region.mask(frame.number)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,13 +24,15 @@ from safetensors.torch import load_file, save_file
 from tiny_avatar import TinyClip, tiny_avatar
 
 from encoders.features import speech_features
+from render.blend_net import BlendNet
 from render.head_model import HeadModel
 from talkinghead import avatar as avatar_module
 from talkinghead import folder_swap
-from talkinghead.avatar import FILES, Avatar, load_avatar, save_avatar
+from talkinghead.avatar import BLEND_NET, FILES, Avatar, load_avatar, save_avatar
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError, NotAnAvatarError, OlderAvatarError
 from talkinghead.file_record import FileRecord
 from talkinghead.gaussians_ply import read_gaussians, write_gaussians
+from talkinghead.info import Fact, describe
 from talkinghead.manifest import FORMAT_VERSION, read_manifest, write_manifest
 from tools.errors import OutputError, UserError
 from tools.tracked_clip import CropBox
@@ -96,11 +98,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def seal(folder: Path, **changes: object) -> None:
+def seal(folder: Path, files: Sequence[str] = FILES, **changes: object) -> None:
     """Writes an avatar.json that vouches for the folder's files as they are, with some facts changed."""
     facts = json.loads((folder / "avatar.json").read_text(encoding="utf-8"))
-    files = {name: dataclasses.asdict(FileRecord.of(folder / name)) for name in FILES}
-    reseal(folder, {"avatar": facts["avatar"] | changes, "files": files})
+    records = {name: dataclasses.asdict(FileRecord.of(folder / name)) for name in files}
+    reseal(folder, {"avatar": facts["avatar"] | changes, "files": records})
 
 
 def reseal(folder: Path, facts: dict[str, object], version: object = FORMAT_VERSION) -> None:
@@ -139,6 +141,53 @@ def test_a_loaded_avatar_hears_and_moves_as_before(original: Avatar, saved_once:
         a.model.face.field(a.model.face.field.position_terms(a.model.face.means), code) for a in (original, loaded)
     ]
     assert torch.equal(terms[0].means, terms[1].means)
+
+
+def mended_avatar() -> Avatar:
+    avatar, net = sample_avatar(), BlendNet().requires_grad_(False)
+    for parameter in net.parameters():
+        parameter.normal_(generator=torch.Generator().manual_seed(len(parameter)))
+    return dataclasses.replace(avatar, manifest=dataclasses.replace(avatar.manifest, blend_net=True), blend_net=net)
+
+
+def test_a_blend_net_comes_back_bit_for_bit_and_info_says_so(clip: Path, tmp_path: Path) -> None:
+    avatar = mended_avatar()
+    loaded = load_avatar(save_avatar(avatar, clip, tmp_path / "a.avatar").path)
+    assert loaded.manifest == avatar.manifest
+    for name, tensor in avatar.blend_net.state_dict().items():
+        assert torch.equal(tensor, loaded.blend_net.state_dict()[name])
+    assert Fact("mended by", "a Blend-Net") in describe(loaded.path)
+    again = load_avatar(save_avatar(loaded, clip, tmp_path / "b.avatar").path)
+    assert (again.path / BLEND_NET).read_bytes() == (loaded.path / BLEND_NET).read_bytes()
+
+
+def test_an_avatar_without_a_blend_net_has_no_such_file(saved_once: Path) -> None:
+    assert load_avatar(saved_once).blend_net is None and not (saved_once / BLEND_NET).exists()
+    assert not any(fact.name == "mended by" for fact in describe(saved_once))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off", "other shapes", "other names", "doubles", "not listed"])
+def test_a_damaged_blend_net(clip: Path, tmp_path: Path, damage: str) -> None:
+    folder = save_avatar(mended_avatar(), clip, tmp_path / "a.avatar").path
+    path = folder / BLEND_NET
+    tensors = load_file(path)
+    changes = {
+        "other shapes": {name: tensor[:1].contiguous() for name, tensor in tensors.items()},
+        "other names": {f"x.{name}": tensor for name, tensor in tensors.items()},
+        "doubles": {name: tensor.double() for name, tensor in tensors.items()},
+    }
+    if damage in changes:
+        save_file(changes[damage], path)
+        seal(folder, files=(*FILES, BLEND_NET))
+    elif damage == "cut off":
+        path.write_bytes(path.read_bytes()[:-5])
+        seal(folder, files=(*FILES, BLEND_NET))
+    elif damage == "missing":
+        path.unlink()
+    else:
+        seal(folder)
+    with pytest.raises(DamagedAvatarError, match=r"avatar\.json|blend_net"):
+        load_avatar(folder)
 
 
 def test_the_footage_is_in_the_folder(saved_once: Path, clip: Path) -> None:
