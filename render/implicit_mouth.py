@@ -188,7 +188,7 @@ class ImplicitMouth(nn.Module):
 
 def encoded(values: Tensor, bands: int) -> Tensor:
     """Values [..., D] in [-1, 1] with sines and cosines of `bands` octaves: [..., D * (1 + 2 * bands)]."""
-    octaves = math.pi * 2.0 ** torch.arange(bands).to(values)
+    octaves = math.pi * 2.0 ** torch.arange(bands, device=values.device).to(values)
     angles = (values[..., None] * octaves).flatten(-2)
     return torch.cat([values, angles.sin(), angles.cos()], -1)
 

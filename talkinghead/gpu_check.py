@@ -29,7 +29,7 @@ from render.rasterize import Backend
 from talkinghead.arguments import Audio, Output, Video
 from talkinghead.avatar import load_avatar
 from talkinghead.benchmark import measure_avatar, measure_rasterizer
-from talkinghead.config import PLATE, SOURCE, Device, FitConfig, Preset, SpeakConfig
+from talkinghead.config import PLATE, SOURCE, Device, FitConfig, MouthKind, Preset, SpeakConfig
 from talkinghead.devices import device_for
 from talkinghead.doctor import diagnose
 from talkinghead.fit import fit
@@ -93,11 +93,15 @@ class Outcome:
 def steps(check: GpuCheck) -> list[tuple[str, Step]]:
     """What is checked, in order; later steps use the avatars of earlier ones."""
     avatars = {resolution: check.output / f"cuda-{resolution}.avatar" for resolution in RESOLUTIONS}
+    implicit = check.output / "cuda-implicit.avatar"
     listed: list[tuple[str, Step]] = [("doctor", doctor), ("compile", compile_kernels), ("CUDA tests", cuda_tests)]
     for device, resolution in (("cuda", 512), ("cpu", 512), ("cuda", 1024)):
-        listed.append((f"fit {resolution} on {device}", partial(fit_avatar, check, device, resolution)))
+        avatar = check.output / f"{device}-{resolution}.avatar"
+        listed.append((f"fit {resolution} on {device}", partial(fit_avatar, check, avatar, device, resolution)))
+    listed.append(("fit an implicit mouth", partial(fit_avatar, check, implicit, "cuda", 512, "implicit")))
     for background in (SOURCE, PLATE):
         listed.append((f"parity, {background}", partial(parity, check, avatars[512], background)))
+    listed.append(("parity, implicit mouth", partial(parity, check, implicit, SOURCE)))
     for resolution, avatar in avatars.items():
         for device in DEVICES:
             listed.append((f"speak {resolution} on {device}", partial(speaking_rates, avatar, check.seconds, device)))
@@ -146,11 +150,13 @@ def cuda_tests() -> Facts:
     return {"result": run.stdout.strip().splitlines()[-1]}
 
 
-def fit_avatar(check: GpuCheck, device: Device, resolution: int) -> Facts:
+def fit_avatar(
+    check: GpuCheck, avatar: Path, device: Device, resolution: int, mouth: MouthKind = "gaussians"
+) -> Facts:
     """How long a fit takes, tracking included."""
-    avatar = check.output / f"{device}-{resolution}.avatar"
     start = time.perf_counter()
-    show(fit(check.video, avatar, FitConfig(check.preset, resolution=resolution, device=device, restart=True)))
+    config = FitConfig(check.preset, resolution=resolution, mouth=mouth, device=device, restart=True)
+    show(fit(check.video, avatar, config))
     fitted = load_avatar(avatar)
     return {
         "fit_s": round(time.perf_counter() - start, 1),
@@ -168,7 +174,7 @@ def parity(check: GpuCheck, path: Path, background: str, devices: tuple[Device, 
     config = SpeakConfig(background=background, crf=0, effort="ultrafast")
     videos = []
     for place, device in enumerate(devices):
-        videos.append(check.output / f"parity-{background}-{place}-{device}.mp4")
+        videos.append(check.output / f"parity-{background}-{path.stem}-{place}-{device}.mp4")
         show(speak(load_avatar(path), check.audio, videos[-1], replace(config, device=device)))
     pooled, worst = video_psnr(*videos)
     if pooled < LEAST_PSNR_DB:

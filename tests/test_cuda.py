@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from rasterize_scenes import PARAMETERS, ball, relative_error, render_with_gradients, stacked
+from test_implicit_avatar import with_implicit_mouth
 from tiny_avatar import TinyClip, source_picture, tiny_avatar
 from tiny_head import CONFIG, background, rendered_frames, targets, tiny_head
 
@@ -44,8 +45,9 @@ def test_gsplat_splats_as_the_reference_does(count: int, size: float) -> None:
         assert relative_error(gradients[name].cpu(), expected_gradients[name]) < 1e-2, name
 
 
-def test_an_avatar_looks_alike_on_both_devices() -> None:
-    avatar = tiny_avatar()
+@pytest.mark.parametrize("mouth", ["gaussians", "implicit"])
+def test_an_avatar_looks_alike_on_both_devices(mouth: str) -> None:
+    avatar = with_implicit_mouth(tiny_avatar()) if mouth == "implicit" else tiny_avatar()
     on_gpu, on_processor = (AvatarRenderer(avatar, device) for device in ("cuda", "cpu"))
     lower = np.roll(avatar.tracks.lower, 5, axis=0)
     frames = [DrivenFrame(number, lower[number]) for number in (0, 7, 13)]

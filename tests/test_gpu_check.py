@@ -127,6 +127,7 @@ def test_every_step_that_was_asked_for_is_listed(check: GpuCheck) -> None:
     assert {f"fit 512 on {device}" for device in ("cuda", "cpu")} <= set(names)
     assert {f"speak {size} on {device}" for size in (512, 1024) for device in ("cuda", "cpu")} <= set(names)
     assert {"parity, source", "parity, plate", "rasterizer gsplat", "rasterizer numba"} <= set(names)
+    assert {"fit an implicit mouth", "parity, implicit mouth"} <= set(names)
 
 
 def test_psnr_of_two_videos(tmp_path: Path) -> None:
@@ -165,13 +166,13 @@ def test_a_fit_is_timed_and_begun_anew(check: GpuCheck, monkeypatch: pytest.Monk
     asked = []
 
     def quick(video, output, config):
-        asked.append((video, output.name, config.device, config.resolution, config.restart))
+        asked.append((video, output.name, config.device, config.resolution, config.mouth, config.restart))
         (check.output / "tiny.avatar").rename(output)
         yield Progress("fitting", 1, 1)
 
     monkeypatch.setattr(gpu_check, "fit", quick)
-    facts = gpu_check.fit_avatar(check, "cpu", 512)
-    assert asked == [(check.video, "cpu-512.avatar", "cpu", 512, True)]
+    facts = gpu_check.fit_avatar(check, check.output / "cpu-512.avatar", "cpu", 512, "implicit")
+    assert asked == [(check.video, "cpu-512.avatar", "cpu", 512, "implicit", True)]
     assert facts["Gaussians"] == 90 and facts["crop_px"] == 64 and facts["fit_s"] >= 0
 
 

@@ -45,7 +45,7 @@ from render.implicit_mouth import (
     time_stamps,
 )
 from render.losses import LossTarget, reference_picture_loss
-from render.mouth_view import MouthView, mouth_camera, part_in_view, render_mouths
+from render.mouth_view import MouthView, in_view, mouth_camera, part_of, render_mouths
 from render.rasterize import RenderOutput
 from render.registration import Registration, RegistrationConfig
 from render.seeding import seed_head_model
@@ -525,7 +525,7 @@ def test_pictures_for_judges_teach_its_network() -> None:
     camera = mouth_camera(INTRINSICS, onto, (24, 48), torch.device("cpu"))
     view = MouthView(bones(1), camera, torch.zeros(3, 48, 96), time=0.2)
     codes = torch.from_numpy(targets().codes[[1]])
-    part = part_in_view(model, [view], codes)
+    part = part_of(model, in_view(model, [view], codes))
     assert part.mouth is model.mouth and len(part) < len(model)
     shown = render_mouths(part, [view], codes)
     torch.testing.assert_close(shown, render_mouths(model, [view], codes), atol=2e-3, rtol=0)
