@@ -269,6 +269,9 @@ class EvaluateConfig:
     transcript: Path | None = None
     """Text file of what is said in the part that is measured, in English, for --lip-reader; without it the words count
     that the lip reader reads in the clip itself."""
+    observer: Path | None = None
+    """Weights of `talkinghead train-encoder --method observer`, to say how many visemes can be read from each row's
+    lips. Train it on the fitted part of the clip, or on other clips."""
     cross: tuple[Path, ...] = ()
     """Recordings of other speakers or languages: a row for each shows the person saying that, in as many frames."""
     lip_landmarks: LandmarkBackend = "mediapipe"
@@ -335,11 +338,12 @@ class BenchConfig:
 class TrainEncoderConfig:
     """How a speech encoder is trained."""
 
-    method: Literal["phones", "se4lip", "pase", "lip-prior"] = "phones"
+    method: Literal["phones", "se4lip", "pase", "lip-prior", "reader", "observer"] = "phones"
     """What to train: phones, the embedded encoder, on speech that this machine's synthesisers speak; se4lip or pase, on
-    the lips in videos; lip-prior, the small map from what the embedded encoder hears to anybody's lips, on videos."""
+    the lips in videos; lip-prior, the small map from what the embedded encoder hears to anybody's lips, on videos;
+    reader, a lip reader for `fit --reader`, or observer, one that measures for `evaluate --observer`, on videos."""
     steps: int | None = None
-    """Batches; by default 8000 (phones) or 20000 (se4lip, pase)."""
+    """Batches; by default 8000 (phones), 20000 (se4lip, pase), or some hundred for each video (reader, observer)."""
     seed: int = 0
     """Everything random follows from it."""
     holdout: float = 0.2

@@ -14,6 +14,7 @@ from tools.errors import UserError
 
 if TYPE_CHECKING:
     from encoders.contrastive.retrieval import GridRow
+    from encoders.experts.viseme_training import HeldOutReading
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,24 @@ class TrainEncoder:
         if self.train.method != "phones" and self.videos is None:
             raise UserError(f"--method {self.train.method} needs a folder of videos: give one")
         check_new_file(self.output, self.overwrite, suffix=WEIGHTS_SUFFIX)
-        from talkinghead.train_encoder import train_encoder
+        from talkinghead.train_encoder import LIP_READERS, train_encoder
 
         show(train_encoder(self.videos, self.output, self.train))
         print(self.output)
+        if self.train.method in LIP_READERS:
+            from encoders.experts.viseme_file import read_provenance
+
+            print(_unseen(read_provenance(self.output).held_out))
+
+
+def _unseen(held_out: HeldOutReading | None) -> str:
+    if held_out is None:
+        return "nothing that is said was held out: how well it reads is not known"
+    return (
+        f"of {held_out.frames} frames with speech that it has not seen, mean over visemes: "
+        f"{held_out.accuracy:.1%} read right (guessing: {held_out.guessing:.1%}); "
+        f"all frames: {held_out.frames_right:.1%} (the commonest viseme: {held_out.commonest:.1%})"
+    )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,9 @@ from talkinghead.evaluation.instruments import Drive, Instrument, ObservedFrame,
 from talkinghead.evaluation.order import order_notes
 from talkinghead.evaluation.reading import lip_reader, lip_reading_protocol
 from talkinghead.evaluation.result import Evaluation, Figures
+from talkinghead.evaluation.visemes import given_observer, viseme_protocol
 from talkinghead.fit import fit, fitted_frame_count
+from talkinghead.lip_clips import landmark_transforms
 from talkinghead.progress import Progress
 from talkinghead.renderer import AvatarRenderer, DrivenFrame
 from talkinghead.report.page import REPORT_NAME, write_report
@@ -52,9 +54,11 @@ def evaluate(target: Path, config: EvaluateConfig) -> Generator[Progress, None, 
     Raises:
         NothingHeldOutError: the avatar was fitted to the whole clip, or the clip is too short.
         UserError: see `fit` and `load_avatar`.
+        EncoderWeightsError: the observer's file is missing, damaged or no observer.
         render.rasterize.BackendUnavailableError: the GPU's kernels cannot be compiled.
     """
     lip_reader(config)  # complains before anything is fitted
+    given_observer(config)
     yield from ready_device(config.fit.device)
     if target.is_dir():
         yield from fetch_weights(speech_feature_of(target))
@@ -117,7 +121,7 @@ def measure(
     drives += cross_drives(avatar, held_out, config.cross)
     renderer = AvatarRenderer(avatar, config.fit.device)
     shown, failures = yield from _watch(avatar, held_out, drives, looking.instruments, renderer)
-    protocol = _protocol(avatar, held_out) | lip_reading_protocol(config)
+    protocol = _protocol(avatar, held_out) | lip_reading_protocol(config) | viseme_protocol(config)
     notes = (*looking.notes, *failures, *order_notes(looking.measures, shown))
     return Evaluation(protocol, looking.measures, shown, notes)
 
@@ -151,7 +155,8 @@ def _watch(
     Returns:
         The figures of every row, and a sentence for each instrument that failed.
     """
-    truth = Drive(TRUTH, avatar.tracks.lower[held_out], drives[0].samples)
+    delay = avatar.manifest.sound_delay_frames
+    truth = Drive(TRUTH, avatar.tracks.lower[held_out], drives[0].samples, delay_frames=delay)
     shown = (*drives, truth)
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:  # the threads end before what they use is closed
         watch = [[instrument.observer(drive, stack) for instrument in looking] for drive in shown]
@@ -196,19 +201,20 @@ def _frames(
 ) -> Generator[list[ObservedFrame], None, None]:
     """For every measured frame what each row shows, and the clip itself at the end."""
     facts = avatar.manifest
-    lips = TOPOLOGIES[facts.topology].lips
+    topology = TOPOLOGIES[facts.topology]
+    lower_faces = landmark_transforms(avatar.tracks.landmarks, topology, avatar.source_video())
     first, wanted = int(held_out[0]), {int(number): place for place, number in enumerate(held_out)}
     for number, frame in enumerate(read_frames(avatar.source_video(), first), start=first):
         if number not in wanted:
             continue
         source, points = facts.crop.cut(frame), avatar.tracks.landmarks[number]
         hull = metrics.face_hull_mask(points, *source.shape[:2])
-        mouth = metrics.bounding_box(points[list(lips)], *source.shape[:2])
+        mouth = metrics.bounding_box(points[list(topology.lips)], *source.shape[:2])
         codes = [drive.codes[wanted[number]] for drive in drives]
         pictures = renderer.in_crop_and_free([DrivenFrame(number, code, picture=source) for code in codes])
         pictures.append((source, source))
         yield [
-            ObservedFrame(number, source, *pair, hull, mouth, looking)
+            ObservedFrame(number, source, *pair, hull, mouth, looking, lower_faces[number])
             for pair, looking in zip(pictures, faces, strict=True)
         ]
 

@@ -148,11 +148,16 @@ def _clip(info: VideoInfo, frames: Iterable[np.ndarray], transforms: np.ndarray)
 
 
 def _warped(frames: Iterable[np.ndarray], transforms: np.ndarray, seen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The mouths, two sizes up while warping and then averaged, so that fine detail does not flicker."""
+    """The mouths of frames with a face, by their numbers."""
     for index, (frame, transform) in enumerate(zip(frames, transforms, strict=False)):
         if seen[index]:
-            picture = mouth_picture(frame, transform, 2)
-            yield index, cv2.resize(picture, (LIP_WIDTH, LIP_HEIGHT), interpolation=cv2.INTER_AREA)
+            yield index, small_mouth(frame, transform)
+
+
+def small_mouth(frame: np.ndarray, transform: np.ndarray) -> np.ndarray:
+    """uint8 [LIP_HEIGHT, LIP_WIDTH, 3]: the lower face as encoders and experts see it; two sizes up while warping and
+    then averaged, so that fine detail does not flicker. Arguments as for `mouth_picture`."""
+    return cv2.resize(mouth_picture(frame, transform, 2), (LIP_WIDTH, LIP_HEIGHT), interpolation=cv2.INTER_AREA)
 
 
 def mouth_picture(frame: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:

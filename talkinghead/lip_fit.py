@@ -82,10 +82,14 @@ def clip_features(
     info: VideoInfo, encoder: SpeechEncoder, embedding: Embedding, delay_frames: float
 ) -> SpeechFeatureTrack:
     """Speech features of a clip's own sound at its frame times, the sound delayed by so many frames."""
-    samples = read_audio(info.path).samples
-    delay = round(delay_frames * SAMPLE_RATE / float(info.fps))
-    shifted = np.concatenate([np.zeros(delay, np.float32), samples]) if delay > 0 else samples[-delay:]
-    return feature_track(shifted, encoder, embedding, info.fps, info.frame_count)
+    samples = delayed(read_audio(info.path).samples, delay_frames, info.fps)
+    return feature_track(samples, encoder, embedding, info.fps, info.frame_count)
+
+
+def delayed(samples: np.ndarray, frames: float, fps: Fraction) -> np.ndarray:
+    """Samples [n] that come so many frames later, or earlier where that is negative."""
+    delay = round(frames * SAMPLE_RATE / float(fps))
+    return np.concatenate([np.zeros(delay, np.float32), samples]) if delay > 0 else samples[-delay:]
 
 
 def fit_predictor(

@@ -3,6 +3,7 @@
     phones      sentences -> encoders.corpus -> encoders.training     the embedded default
     se4lip, pase   videos -> lip clips       -> encoders.contrastive  SE4Lip, PASE
     lip-prior      videos -> measured lips   -> encoders.lip_prior    from what is heard to how lips move
+    reader, observer   videos -> lip clips   -> encoders.experts      lip readers
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from encoders.contrastive.se4lip import EncoderConfig, Method
 from encoders.contrastive.training import ContrastiveTraining, TrainingProgress
 from encoders.corpus.build import build_corpus
 from encoders.corpus.recording import VoiceRecordings, load_corpus
+from encoders.experts.viseme_file import Kind, save_lip_reader
+from encoders.experts.viseme_recipe import train_lip_reader
 from encoders.lip_figures import agreement
 from encoders.lip_prior import fit_lip_prior, save_lip_prior
 from encoders.measured_lips import MeasuredLips
@@ -40,6 +44,7 @@ from talkinghead.progress import Progress, relayed
 
 CHECKPOINT_S = 120.0
 STATE = "training.safetensors"
+LIP_READERS = get_args(Kind)
 
 
 def train_encoder(videos: Path | None, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
@@ -54,6 +59,8 @@ def train_encoder(videos: Path | None, output: Path, config: TrainEncoderConfig)
         yield from _train_on_phones(output, config)
     elif config.method == "lip-prior":
         yield from _train_lip_prior(videos, output, config)
+    elif config.method in LIP_READERS:
+        yield from _train_lip_reader(videos, output, config)
     else:
         yield from _train_on_lips(videos, output, config)
 
@@ -158,6 +165,14 @@ def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> It
     state.parent.rmdir()
 
 
+def _train_lip_reader(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+    clips = yield from _read_clips(videos)
+    kind: Kind = "observer" if config.method == "observer" else "reader"
+    job = train_lip_reader(kind, clips, DEFAULT_BUNDLE.load(), config.holdout, config.seed, config.steps)
+    network, provenance = yield from relayed(job, lambda event: _progress("training", event, "visemes"))
+    save_lip_reader(network, provenance, output)
+
+
 def table_6(videos: Path, config: AblationConfig) -> Generator[Progress, None, list[GridRow]]:
     """SE4Lip's Table 6 on a folder of videos: every variant with the same schedule, seed and windows.
 
@@ -183,5 +198,5 @@ def _read_clips(videos: Path) -> Generator[Progress, None, list[LipClip]]:
     return clips
 
 
-def _progress(stage: str, event: TrainingProgress) -> Progress:
-    return Progress(stage, event.step, event.steps, f"loss {event.loss:.3f}, pairs {event.accuracy:.2f}")
+def _progress(stage: str, event: TrainingProgress, what: str = "pairs") -> Progress:
+    return Progress(stage, event.step, event.steps, f"loss {event.loss:.3f}, {what} {event.accuracy:.2f}")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,9 @@ import talkinghead.evaluation.faces
 from talkinghead.avatar import Avatar, load_avatar
 from talkinghead.config import EvaluateConfig, FitConfig
 from talkinghead.errors import NothingHeldOutError
-from talkinghead.evaluate import evaluate
-from talkinghead.evaluation.available import available
-from talkinghead.evaluation.drives import own_drives, shuffle_frames
+from talkinghead.evaluate import evaluate, held_out_frames
+from talkinghead.evaluation.available import Available, available
+from talkinghead.evaluation.drives import AUDIO, TRUTH, own_drives, shuffle_frames
 from talkinghead.evaluation.faces import RowFaces
 from talkinghead.evaluation.instruments import Drive, Measure, ObservedFrame
 from talkinghead.evaluation.lips import LipInstrument
@@ -33,9 +34,13 @@ from talkinghead.evaluation.order import broken_orders
 from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.result import Evaluation
 from talkinghead.evaluation.sync import SyncInstrument
+from talkinghead.evaluation.visemes import VisemeInstrument
+from talkinghead.lip_clips import lip_clip_of_track
 from talkinghead.progress import Progress
 from tools.audio import SAMPLE_RATE
 from tools.face_topology import IBUG_68, MEDIAPIPE_478
+from tools.tracked_clip import TOPOLOGIES
+from tools.video import read_frames
 
 ROWS = {"audio", "tracked", "shuffled", "silence", "retrieval", "ground_truth"}
 MEASURES = {
@@ -177,6 +182,31 @@ def test_without_face_alignment_lips_are_measured_all_the_same(monkeypatch: pyte
 def lip_instruments(config: EvaluateConfig) -> list[LipInstrument]:
     looking = finish(available(config, demo_clip().fps))
     return [instrument for instrument in looking.instruments if isinstance(instrument, LipInstrument)]
+
+
+class Recorder:
+    """Keeps what an observer is shown."""
+
+    def __init__(self) -> None:
+        self.rows: list[np.ndarray] = []
+
+    def read(self, mouths: np.ndarray, seen: np.ndarray, fps: Fraction) -> np.ndarray:
+        self.rows.append(mouths)
+        return np.zeros(len(mouths), int)
+
+
+def test_evaluate_cuts_mouths_as_those_that_observers_learn_from(fitted_demo: FittedDemo) -> None:
+    avatar, recorder = load_avatar(fitted_demo.avatar), Recorder()
+    instrument = VisemeInstrument(recorder, avatar.manifest.fps)
+    evaluation = finish(talkinghead.evaluate.measure(avatar, Available((instrument,), ()), EvaluateConfig(), [AUDIO]))
+    assert set(evaluation.rows) == {AUDIO, TRUTH}
+    info, facts = avatar.source_video(), avatar.manifest
+    crops = (facts.crop.cut(frame) for frame in read_frames(info))
+    learned = lip_clip_of_track(info, crops, avatar.tracks.landmarks, TOPOLOGIES[facts.topology])
+    held_out = held_out_frames(avatar)
+    driven, real = recorder.rows
+    np.testing.assert_array_equal(real[held_out - held_out[0]], learned.mouths[held_out])
+    assert not np.array_equal(driven, real)
 
 
 def test_an_avatar_fitted_to_its_whole_clip_is_refused(tmp_path: Path) -> None:

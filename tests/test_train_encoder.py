@@ -20,6 +20,7 @@ from encoders.corpus.build import CorpusProgress
 from encoders.corpus.recording import VoiceRecordings, save_recordings
 from encoders.corpus.voices import VOICES
 from encoders.errors import MissingEngineError
+from encoders.experts.viseme_file import read_provenance
 from encoders.lip_prior import load_lip_prior
 from encoders.training.phone_training import PhoneTrainingConfig
 from talkinghead.cli import main
@@ -108,6 +109,20 @@ def test_lip_encoders_are_learned_from_videos(videos: Path, tmp_path: Path, meth
     assert encoder.provenance.config == EncoderConfig("stft", "cnn")
     assert encoder.provenance.held_out is not None
     assert [clip.name for clip in encoder.provenance.clips] == ["person.mp4"]
+
+
+@pytest.mark.parametrize("method", ["reader", "observer"])
+def test_lip_readers_are_learned_from_videos(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    output = tmp_path / f"{method}.safetensors"
+    options = ["--method", method, "--steps", "2", "--holdout", "0.4"]
+    assert main(["train-encoder", str(videos), "-o", str(output), *options]) == 0
+    facts = read_provenance(output)
+    assert (facts.kind, [clip.name for clip in facts.clips], facts.training.steps) == (method, ["person.mp4"], 2)
+    assert facts.held_out is not None
+    said = capsys.readouterr().out
+    assert f"{facts.held_out.accuracy:.1%} read right (guessing: {facts.held_out.guessing:.1%})" in said
 
 
 def test_a_lip_prior_is_learned_from_videos(videos: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from encoders.bundle import write_weights
 from encoders.contrastive.lip_clips import LipClip
@@ -113,7 +114,7 @@ def load_encoder(path: Path) -> TrainedEncoder:
                 )
             provenance = _decoded(json.loads(metadata["provenance"]))
             model = _empty_model(provenance)
-            _check_shapes(path, file, model)
+            check_shapes(path, file, model)
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()}, assign=True)  # noqa: SIM118
     except FileNotFoundError as error:
         raise EncoderWeightsError(f"no encoder at {path}; train one, or give the right path") from error
@@ -128,7 +129,11 @@ def _empty_model(provenance: Provenance) -> SE4Lip:
         return encoder_class(provenance.method).build(provenance.config)
 
 
-def _check_shapes(path: Path, file: safe_open, model: SE4Lip) -> None:
+def check_shapes(path: Path, file: safe_open, model: nn.Module) -> None:
+    """
+    Raises:
+        EncoderWeightsError: the file does not hold the tensors of the model.
+    """
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
     for name in sorted({*expected, *found}):

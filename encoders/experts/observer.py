@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -70,8 +71,11 @@ class VisemeObserver:
         """
         if not seen.any():
             return float("nan")
-        read = read_visemes(self._network, mouths, seen, speech.fps)
-        return viseme_accuracy(read[seen], speech.visemes.argmax(axis=1)[seen])
+        return viseme_accuracy(self.read(mouths, seen, speech.fps)[seen], speech.visemes.argmax(axis=1)[seen])
+
+    def read(self, mouths: np.ndarray, seen: np.ndarray, fps: Fraction) -> np.ndarray:
+        """The likeliest viseme of every frame, int [T]; arguments as for `accuracy`, of which some must be seen."""
+        return read_visemes(self._network, mouths, seen, fps)
 
     def state(self) -> dict[str, Tensor]:
         """The weights, for a file."""

@@ -169,6 +169,33 @@ def viseme_accuracy(read: np.ndarray, said: np.ndarray) -> float:
     return float(np.mean([(read[said == viseme] == viseme).mean() for viseme in spoken]))
 
 
+@dataclass(frozen=True)
+class HeldOutReading:
+    """How well a network reads pictures of real lips that it was not trained on, and what guessing would give."""
+
+    accuracy: float  # `viseme_accuracy`
+    guessing: float  # the same when one viseme is named throughout, or any at random
+    frames_right: float  # share of the frames outside silence whose viseme is found
+    commonest: float  # share of those frames that have the commonest viseme
+    frames: int  # their number
+
+
+def held_out_reading(read: np.ndarray, said: np.ndarray) -> HeldOutReading | None:
+    """The figures of frames, int [T] each; None where nothing is said."""
+    spoken = said != SILENCE
+    read, said = read[spoken], said[spoken]
+    if not len(said):
+        return None
+    counts = np.bincount(said)
+    return HeldOutReading(
+        accuracy=viseme_accuracy(read, said),
+        guessing=1 / int((counts > 0).sum()),
+        frames_right=float((read == said).mean()),
+        commonest=float(counts.max() / len(said)),
+        frames=len(said),
+    )
+
+
 def _class_weights(people: Sequence[LabelledMouths], balance: float) -> Tensor:
     """[len(VISEMES)] with a mean of one over what is heard."""
     heard = torch.cat([person.visemes[person.seen] for person in people]).mean(dim=0)

@@ -13,6 +13,7 @@ from talkinghead.evaluation.perceptual import perceptual_instruments
 from talkinghead.evaluation.pictures import PictureInstrument
 from talkinghead.evaluation.reading import lip_reading
 from talkinghead.evaluation.sync import sync_instrument
+from talkinghead.evaluation.visemes import viseme_reading
 from talkinghead.progress import Progress
 from tools.errors import LandmarkBackendError
 from tools.landmarks import landmark_detector
@@ -37,12 +38,13 @@ def available(config: EvaluateConfig, fps: Fraction) -> Generator[Progress, None
 
     Raises:
         UserError: see `talkinghead.evaluation.reading.lip_reader`.
+        EncoderWeightsError: see `talkinghead.evaluation.visemes.viseme_reading`.
     """
     lips, lip_notes = _lip_instrument(config)
     reading = lip_reading(config, fps)
     perceptual, perceptual_notes = yield from perceptual_instruments()
     sync, sync_notes = yield from sync_instrument(fps)
-    instruments = (PictureInstrument(), lips, *reading, *perceptual, sync)
+    instruments = (PictureInstrument(), lips, *reading, *viseme_reading(config, fps), *perceptual, sync)
     return Available(instruments, (*lip_notes, *perceptual_notes, *sync_notes))
 
 

@@ -51,7 +51,8 @@ def own_drives(avatar: Avatar, held_out: np.ndarray) -> list[Drive]:
         MEAN_FACE: np.zeros_like(tracked),
         RETRIEVAL: avatar.tracks.lower[fitted[nearest_sounding(speech, held_out, fitted)]],
     }
-    return [Drive(name, lower, samples) for name, lower in codes.items()]
+    delay = avatar.manifest.sound_delay_frames
+    return [Drive(name, lower, samples, delay_frames=delay) for name, lower in codes.items()]
 
 
 def shuffle_frames(count: int) -> int:

@@ -7,7 +7,7 @@ asked for figures at the end. To add a measure, write an instrument and list it 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -41,6 +41,8 @@ class Drive:
     samples: np.ndarray  # [N] float32 in [-1, 1] at 16 kHz, from the first measured frame on
     has_truth: bool = True
     """The clip shows how these lips ought to look; not so when something else is said."""
+    delay_frames: float = 0.0
+    """By which the sound comes too early for the lips, as in the clip."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class ObservedFrame:
     face: np.ndarray  # [R, R] bool, inside the convex hull of the source's face landmarks
     mouth: tuple[slice, slice]  # rows and columns around the source's lips
     faces: RowFaces  # what looks for the face in the row's pictures
+    lower_face: np.ndarray = field(default_factory=lambda: np.full((2, 3), np.nan))
+    """[2, 3] px of the pictures to px of the lower face, see `lip_clips.landmark_transforms`; NaN where unknown."""
 
     @cached_property
     def landmarks(self) -> np.ndarray:
