@@ -5,15 +5,18 @@ and a contrastive loss draws windows to the sound of their own moment and away f
 video the first alone has a trivial solution.
 
 Ours: the encoders are SE4Lip's, trained on the person's own clip (`encoders.contrastive.own_clip`), on windows of five
-pictures. Eq. 6 itself could not be had; its text speaks of cosines, pairs that match and pairs that do not, and of
-negatives drawn at random, which InfoNCE (van den Oord et al. 2018) has too. In the text the speech is the anchor and
-the negatives are pictures of other moments. Those are pictures of the clip, and no gradient comes of them: all that
-reaches a rendered window is a pull towards its sound. Here the rendered window is the anchor and the negatives are the
-sounds of other moments, so that it is also pushed away from what it should not say.
+pictures. Eq. 6 itself is lost in the text we had. What is said of it, "the cosine similarity metric", "positive and
+negative speech-image pairs", "for the input speech, the positive images are the matched images at the same timestamp
+while the negative images are randomly chosen at some timestamps else", is taken for InfoNCE (van den Oord et al. 2018)
+with the speech as anchor, the rendered window as positive, and windows of the clip's own pictures as negatives. Those
+have no gradient: they say how much a window that is already right still counts. The reverse, a rendered window among
+sounds of other moments, would also push it away from those. It was tried: its gradients point no nearer to the real
+pictures (docs/experts.md), so the paper's words stand.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,9 +39,10 @@ from encoders.features import SpeechFeatureTrack
 TEMPERATURE = 0.1
 """By which cosines are divided; the paper's is not known."""
 NEGATIVES = 64
-"""Moments that every window is pushed away from."""
+"""Windows of the clip that every rendered one stands beside."""
 MOST_WINDOWS = 8
 """Windows of a run that are scored."""
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class SyncExpert:
         self._fps = windows.clip.fps
         every = windows_at_frames(windows.rows, np.arange(len(windows.clip)), self._fps, windows.timing)
         self._heard = torch.from_numpy(embedded(pair.model.speech, every))  # [T, E] what is heard at every frame
-        self._moments = torch.from_numpy(windows.frames)  # that negatives are drawn from
+        self._moments = torch.from_numpy(windows.frames)  # [N] that negatives are drawn from
+        self._shown = embedded_lips(pair)  # [N, E] what is seen then
 
     def loss(self, judged: JudgedMouths, generator: torch.Generator) -> Tensor:
         """InfoNCE of windows that are wholly rendered, MOST_WINDOWS at most; zero if there is none."""
@@ -75,12 +80,10 @@ class SyncExpert:
         pictures, frames = pictures[chosen], frames[chosen]
         lips = self.lips(judged.mouths[pictures].flatten(1, 2))
         drawn = torch.randperm(len(self._moments), generator=generator)[:NEGATIVES]
-        others = self._moments[drawn]
-        heard = self._heard.to(lips)
-        right = (cosines(lips, heard[frames]) / TEMPERATURE).diagonal()
-        wrong = cosines(lips, heard[others]) / TEMPERATURE
-        near = (frames[:, None] - others).abs() < MINIMUM_SHIFT_S * float(self._fps) - 1e-6
-        logits = torch.cat([right[:, None], wrong.masked_fill(near.to(wrong.device), -torch.inf)], dim=1)
+        heard, others = self._heard[frames].to(lips), self._shown[drawn].to(lips)
+        right, wrong = cosines(heard, lips).diagonal(), cosines(heard, others)
+        near = (frames[:, None] - self._moments[drawn]).abs() < MINIMUM_SHIFT_S * float(self._fps) - 1e-6
+        logits = torch.cat([right[:, None], wrong.masked_fill(near.to(wrong.device), -torch.inf)], dim=1) / TEMPERATURE
         return functional.cross_entropy(logits, torch.zeros(len(frames), dtype=torch.long, device=logits.device))
 
     def learned(self) -> Sequence[nn.Parameter]:
@@ -89,6 +92,13 @@ class SyncExpert:
 
     def learn(self, judged: JudgedMouths) -> None:
         """Nothing."""
+
+
+@torch.inference_mode()
+def embedded_lips(pair: OwnPair) -> Tensor:
+    """[N, E] what is seen around the frames of the pair's windows."""
+    parts = np.array_split(pair.windows.frames, math.ceil(len(pair.windows.frames) / BATCH))
+    return torch.cat([pair.model.embed_lips(pair.windows.lips(part)) for part in parts])
 
 
 def rendered_windows(judged: JudgedMouths, fps: Fraction) -> tuple[Tensor, Tensor]:
