@@ -51,9 +51,22 @@ class BlendNet(nn.Module):
         height, width = pictures.shape[2:]
         whole_cells = (0, -width % FOLD, 0, -height % FOLD)
         centred = 2 * torch.cat([pictures, shares], dim=1) - 1  # black is far from nothing
-        inputs = functional.pad(centred, whole_cells, mode="replicate")
-        cells = functional.pixel_unshuffle(inputs, FOLD).contiguous(memory_format=torch.channels_last)
-        return functional.pixel_shuffle(self.layers(cells) + self.shortcut(cells), FOLD)[..., :height, :width]
+        cells = _folded(functional.pad(centred, whole_cells, mode="replicate"))
+        return _unfolded(self.layers(cells) + self.shortcut(cells))[..., :height, :width]
+
+
+def _folded(pictures: Tensor) -> Tensor:
+    """`torch.nn.functional.pixel_unshuffle`, with channels last in the same pass."""
+    batch, channels, height, width = pictures.shape
+    cells = pictures.reshape(batch, channels, height // FOLD, FOLD, width // FOLD, FOLD).permute(0, 2, 4, 1, 3, 5)
+    return cells.reshape(batch, height // FOLD, width // FOLD, -1).permute(0, 3, 1, 2)
+
+
+def _unfolded(cells: Tensor) -> Tensor:
+    """`torch.nn.functional.pixel_shuffle`, with channels last."""
+    batch, _, height, width = cells.shape
+    pixels = cells.permute(0, 2, 3, 1).reshape(batch, height, width, -1, FOLD, FOLD).permute(0, 1, 4, 2, 5, 3)
+    return pixels.reshape(batch, height * FOLD, width * FOLD, -1).permute(0, 3, 1, 2)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

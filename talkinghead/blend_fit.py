@@ -46,7 +46,7 @@ class BlendTraining:
 
     steps: int = 300
     """Optimisation steps, a frame each: in place and free."""
-    side: int = 192
+    side: int = 160
     """Of the square that is looked at in each, px of the crop."""
     heard: float = 0.5
     """Share of the frames whose lips are as heard; those of the others are as tracked."""

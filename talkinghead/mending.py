@@ -1,8 +1,9 @@
-"""What an avatar's Blend-Net changes in its pictures: around mouth and chin, in place and free.
+"""What an avatar's Blend-Net changes in finished pictures: around mouth and chin, in place and free.
 
 In place it is given the footage with the render in it, and how much of every pixel is the render's. Free, it is given
 the person over the plate of the footage, whatever is shown behind in the end, and the person's alpha: what it changes
-is weighted by that, and alpha stays, so that with nothing behind the person has mended colours and the same outline.
+is weighted by that, and alpha stays, so that with nothing behind (`--background alpha`) the person has mended colours
+and the same outline.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Window = tuple[slice, slice]
 """Rows and columns of a picture."""
 REACH = 4
 """Pixels of the crop by which what may be changed goes beyond the blended region."""
+SIZE_STEP = 8 * FOLD
+"""Of the windows that are looked at, px."""
 
 
 class Mender:
@@ -33,62 +36,65 @@ class Mender:
         self._net = net.to(device)
         self._device = device
 
-    def in_place(self, frame: np.ndarray, crop: CropBox, mask: np.ndarray, mouth: np.ndarray) -> np.ndarray:
-        """A source frame with a render in it, mended.
+    def in_place(self, frame: np.ndarray, crop: CropBox, mask: np.ndarray, mouth: np.ndarray) -> None:
+        """Mends a source frame with a render in it; farther than REACH from `mouth` it stays bit for bit.
 
         Args:
-            frame: [H, W, 3] uint8, as `talkinghead.compositing.composite` made it; not changed.
+            frame: [H, W, 3] uint8, as `talkinghead.compositing.composite` made it; changed.
             mask: [R, R] uint8, weight of the render in the crop.
             mouth: [R, R] uint8, the same around mouth and chin alone.
-
-        Returns:
-            [H, W, 3] uint8; farther than REACH from `mouth` it is the frame bit for bit.
         """
-        change = self._change(crop.cut(frame), mask, within_reach(mouth))
-        result = frame.copy()
-        place = result[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
-        cv2.add(place, resampled(change, crop.side), dst=place, dtype=cv2.CV_8U)
-        return result
+        weights = within_reach(mouth)
+        window = window_around(weights)
+        if window is None:
+            return
+        place = frame[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
+        if crop.side == crop.resolution:
+            _add(place[window], self._change(place[window], mask[window], weights[window]))
+        else:
+            change = np.zeros((crop.resolution, crop.resolution, 3), np.int16)
+            change[window] = self._change(crop.cut(frame)[window], mask[window], weights[window])
+            _add(place, resampled(change, crop.side))
 
-    def free(self, person: np.ndarray, mouth: np.ndarray) -> np.ndarray:
-        """A person over the plate, mended.
+    def over_plate(self, picture: np.ndarray, alpha: np.ndarray, mouth: np.ndarray) -> None:
+        """Mends a person over the plate; what is behind the person stays.
 
         Args:
-            person: [R, R, 4] uint8: RGB over the plate, and the person's alpha.
+            picture: [R, R, 3] uint8 RGB; changed.
+            alpha: [R, R] uint8, the person's.
             mouth: [R, R] uint8, the region around mouth and chin.
-
-        Returns:
-            [R, R, 3] uint8 RGB.
         """
-        picture, alpha = np.ascontiguousarray(person[..., :3]), np.ascontiguousarray(person[..., 3])
-        return cv2.add(picture, self._change(picture, alpha, seen_within_reach(mouth, alpha)), dtype=cv2.CV_8U)
+        weights = seen_within_reach(mouth, alpha)
+        if (window := window_around(weights)) is not None:
+            _add(picture[window], self._change(picture[window], alpha[window], weights[window]))
 
-    def person(self, person: np.ndarray, plate: np.ndarray, mouth: np.ndarray) -> np.ndarray:
-        """A person with nothing behind, mended: over the plate as `free`, but for rounding.
+    def alone(self, person: np.ndarray, plate: np.ndarray, mouth: np.ndarray) -> None:
+        """Mends a person with nothing behind, who over the plate then looks as `over_plate` makes it, but for rounding.
 
         Args:
-            person: [R, R, 4] uint8: RGB multiplied by alpha, and alpha.
+            person: [R, R, 4] uint8: RGB multiplied by alpha, and alpha; the colours are changed.
             plate: [R, R, 3] uint8 RGB.
             mouth: [R, R] uint8, the region around mouth and chin.
-
-        Returns:
-            [R, R, 4] uint8, with the same alpha.
         """
-        alpha = np.ascontiguousarray(person[..., 3])
-        change = self._change(over(person, plate), alpha, seen_within_reach(mouth, alpha))
-        colors = cv2.add(np.ascontiguousarray(person[..., :3]), change, dtype=cv2.CV_8U)
-        return cv2.merge([*(cv2.min(color, alpha) for color in cv2.split(colors)), alpha])
+        weights = seen_within_reach(mouth, cv2.extractChannel(person, 3))
+        window = window_around(weights)
+        if window is None:
+            return
+        colors, alpha = np.split(person[window], [3], axis=2)
+        change = self._change(over(person[window], plate[window]), alpha[..., 0], weights[window])
+        np.minimum(cv2.add(np.ascontiguousarray(colors), change, dtype=cv2.CV_8U), alpha, out=colors)
 
     @torch.inference_mode()
     def _change(self, picture: np.ndarray, share: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """What to add to a picture [R, R, 3]: int16 [R, R, 3]; share, weights: uint8 [R, R]."""
-        change = np.zeros(picture.shape, np.int16)
-        window = window_around(weights)
-        if window is not None:
-            residual = self._net(*network_inputs(picture[window], share[window], self._device))
-            scaled = residual[0].permute(1, 2, 0) * torch.from_numpy(weights[window]).to(self._device)[..., None]
-            change[window] = scaled.round().to(torch.int16).cpu().numpy()  # weights are of 255, as levels are
-        return change
+        """What to add to a window [h, w, 3] of a picture: int16 [h, w, 3]; share, weights: uint8 [h, w]."""
+        residual = self._net(*network_inputs(picture, share, self._device))[0].permute(1, 2, 0)
+        scaled = residual * torch.from_numpy(weights).to(self._device)[..., None]  # of 255, as levels are
+        return scaled.round_().to(torch.int16).cpu().numpy()
+
+
+def _add(picture: np.ndarray, change: np.ndarray) -> None:
+    """Adds int16 levels to uint8 ones where they are, from black to white at most."""
+    picture[:] = cv2.add(np.ascontiguousarray(picture), change, dtype=cv2.CV_8U)
 
 
 def within_reach(mouth: np.ndarray) -> np.ndarray:
@@ -104,17 +110,23 @@ def seen_within_reach(mouth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def window_around(weights: np.ndarray) -> Window | None:
     """What a network must see of a picture to change it with weights [R, R]; None when there are none.
 
-    Whole cells, counted from the picture's corner: what is said of a pixel does not depend on what else is in the
-    window.
+    It begins with a whole cell, counted from the picture's corner: what is said of a pixel does not depend on what else
+    is in the window. Sizes come in steps of SIZE_STEP: torch prepares its convolutions anew for each that it has not
+    met, which takes as long as they do.
     """
     left, top, width, height = cv2.boundingRect(weights)
     if not width:
         return None
     rows, columns = (
-        slice(max(0, first - CONTEXT) // FOLD * FOLD, min(side, -(-(last + CONTEXT) // FOLD) * FOLD))
+        _stretch(first - CONTEXT, last + CONTEXT, side)
         for first, last, side in zip((top, left), (top + height, left + width), weights.shape, strict=True)
     )
     return rows, columns
+
+
+def _stretch(first: int, last: int, side: int) -> slice:
+    start = max(0, first) // FOLD * FOLD
+    return slice(start, min(side, start - (start - last) // SIZE_STEP * SIZE_STEP))
 
 
 def network_inputs(picture: np.ndarray, share: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:

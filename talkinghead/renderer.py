@@ -97,10 +97,7 @@ class AvatarRenderer:
         """Head, neck and torso over the background plate: uint8 [R, R, 3] RGB, the crop, of each frame."""
         if self._mender is None:
             return self._drawn(frames, self._whole, lambda person: person.over(self._background))
-        people = self._over_plate(frames)
-        return [
-            self._mender.free(person, self._free_mask(frame)) for frame, person in zip(frames, people, strict=True)
-        ]
+        return list(map(self._mended_free, frames, self._over_plate(frames)))
 
     def person(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
         """Head, neck and torso with nothing behind.
@@ -111,10 +108,10 @@ class AvatarRenderer:
         people = self._drawn(
             frames, self._whole, lambda person: torch.cat([person.rgb, person.alpha.unsqueeze(-3)], dim=-3)
         )
-        if self._mender is None:
-            return people
-        masks = map(self._free_mask, frames)
-        return [self._mender.person(person, self._plate, mask) for person, mask in zip(people, masks, strict=True)]
+        if self._mender is not None:
+            for frame, person in zip(frames, people, strict=True):
+                self._mender.alone(person, self._plate, self._free_mask(frame))
+        return people
 
     def in_place(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
         """The source frames with mouth, chin and neck rendered into them; those without a face, or of no opacity, as
@@ -153,17 +150,24 @@ class AvatarRenderer:
         crop = CropBox(0, 0, self._side, self._side)
         pairs = []
         for frame, person in zip(frames, self._over_plate(frames), strict=True):
-            mask, rendered = self.region.mask(frame.number), np.ascontiguousarray(person[..., :3])
-            free = rendered if self._mender is None else self._mender.free(person, self._free_mask(frame))
-            pairs.append((self._pasted(frame, rendered, crop, mask), free))
+            rendered = cv2.cvtColor(person, cv2.COLOR_RGBA2RGB)
+            pasted = self._pasted(frame, rendered, crop, self.region.mask(frame.number))
+            pairs.append((pasted, rendered if self._mender is None else self._mended_free(frame, person)))
         return pairs
 
     def _pasted(self, frame: DrivenFrame, rendered: np.ndarray, crop: CropBox, mask: np.ndarray) -> np.ndarray:
         pasted = composite(frame.picture, rendered, crop, mask)
-        if self._mender is None:
-            return pasted
-        mouth = mask if self._mouth is self.region else cv2.min(mask, self._mouth.mask(frame.number))
-        return self._mender.in_place(pasted, crop, mask, mouth)
+        if self._mender is not None:
+            mouth = mask if self._mouth is self.region else cv2.min(mask, self._mouth.mask(frame.number))
+            self._mender.in_place(pasted, crop, mask, mouth)
+        return pasted
+
+    def _mended_free(self, frame: DrivenFrame, person: np.ndarray) -> np.ndarray:
+        """What `_over_plate` gave of a frame, mended: uint8 [R, R, 3]."""
+        assert self._mender is not None
+        picture, alpha = cv2.cvtColor(person, cv2.COLOR_RGBA2RGB), cv2.extractChannel(person, 3)
+        self._mender.over_plate(picture, alpha, self._free_mask(frame))
+        return picture
 
     def _over_plate(self, frames: Sequence[DrivenFrame]) -> list[np.ndarray]:
         """uint8 [R, R, 4] of each frame: RGB over the plate, and the person's alpha."""

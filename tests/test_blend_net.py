@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from render.blend_net import CONTEXT, FOLD, BlendNet
+from render.blend_net import CONTEXT, FOLD, BlendNet, _folded, _unfolded
 
 
 def scrambled(seed: int = 0) -> BlendNet:
@@ -53,3 +54,11 @@ def test_what_is_farther_than_the_context_does_not_matter() -> None:
 def test_both_inputs_are_looked_at(given: str) -> None:
     net, inputs = scrambled(), {"pictures": noise(1, 3, 32, 32), "shares": noise(1, 1, 32, 32)}
     assert not torch.equal(net(**inputs), net(**inputs | {given: 1 - inputs[given]}))
+
+
+def test_cells_are_those_of_torch() -> None:
+    pictures = noise(2, 4, 4 * FOLD, 3 * FOLD)
+    cells = _folded(pictures)
+    assert torch.equal(cells, functional.pixel_unshuffle(pictures, FOLD))
+    assert cells.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(_unfolded(cells), pictures)

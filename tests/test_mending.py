@@ -12,7 +12,7 @@ from test_blend_net import scrambled
 from tiny_avatar import SIDE, TinyClip, source_picture, tiny_avatar
 
 import talkinghead.renderer
-from render.blend_net import BlendNet
+from render.blend_net import CONTEXT, BlendNet
 from talkinghead.avatar import Avatar
 from talkinghead.backgrounds import over
 from talkinghead.compositing import BlendRegion
@@ -152,9 +152,21 @@ def test_in_crop_and_free_are_what_in_place_and_free_show(net: BlendNet | None) 
     assert np.abs(in_crop.astype(int) - CLIP.crop.cut(in_place)).max() <= 1
 
 
-def test_windows_are_of_whole_cells_and_inside_the_picture() -> None:
-    weights = np.zeros((50, 60), np.uint8)
+def test_windows_begin_with_whole_cells_and_lie_in_the_picture() -> None:
+    weights = np.zeros((90, 100), np.uint8)
     assert window_around(weights) is None
     weights[30:33, 41] = 1
-    rows, columns = window_around(weights)
-    assert (rows, columns) == (slice(12, 50), slice(24, 60))
+    assert window_around(weights) == (slice(12, 76), slice(24, 88))
+    weights[80] = 1
+    assert window_around(weights) == (slice(12, 90), slice(0, 100))
+
+
+def test_windows_of_a_moving_region_come_in_few_sizes() -> None:
+    sizes = set()
+    for shift in range(40):
+        weights = np.zeros((512, 512), np.uint8)
+        weights[100 + shift : 300 + 2 * shift, 200:450] = 1
+        rows, columns = window_around(weights)
+        assert rows.start <= 100 + shift - CONTEXT and rows.stop >= 300 + 2 * shift + CONTEXT
+        sizes.add((rows.stop - rows.start, columns.stop - columns.start))
+    assert len(sizes) <= 3
