@@ -47,7 +47,7 @@ from talkinghead.manifest import (
 )
 from talkinghead.outputs import MANIFEST_NAME, check_new_avatar
 from talkinghead.source_tracks import SourceTracks, read_tracks, write_tracks
-from talkinghead.speech_choice import TRAINED_SPEECH, embedding_tensors, restore_embedding, trained_encoder
+from talkinghead.speech_choice import COPIED_SPEECH, embedding_tensors, restore_embedding, trained_encoder
 from talkinghead.tensor_files import check_shapes, read_tensors, write_tensors
 from tools.tracked_clip import TOPOLOGIES
 from tools.video import VideoInfo, probe, stream_copy
@@ -187,7 +187,7 @@ def check_folder(folder: Path) -> AvatarManifest:
 
 
 def _files_of(manifest: AvatarManifest) -> tuple[str, ...]:
-    optional = {TRAINED: manifest.speech_feature == TRAINED_SPEECH, BLEND_NET: manifest.blend_net}
+    optional = {TRAINED: manifest.speech_feature in COPIED_SPEECH, BLEND_NET: manifest.blend_net}
     return (*FILES, *(name for name, is_there in optional.items() if is_there))
 
 

@@ -20,6 +20,7 @@ Expert = Literal["picture", "sync", "reading", "discriminator"]
 DEFAULT_SPEECH = "default"
 ACOUSTIC_SPEECH = ("logmel", "mfcc", "hubert", "hubert-large", "wav2vec2", "whisper", "deepspeech")
 ADAPTER_SPEECH = ("se4lip", "pase")
+TALKLIP_SPEECH = ("talklip-local", "talklip-global")
 TRAINED_SPEECH_SUFFIX = ".safetensors"
 VISEME_READER, OUTSIDE_READER = "visemes", "auto-avsr"
 EVALUATION_HOLDOUT = 0.2
@@ -53,7 +54,8 @@ class FitConfig:
     landmarks: LandmarkBackend = "mediapipe"
     """What finds the face: MediaPipe comes with the package, face-alignment fetches weights on first use."""
     speech: str = DEFAULT_SPEECH
-    """What the lips are driven by. default comes with the package; se4lip and pase adapt it to this person's lips.
+    """What the lips are driven by. default comes with the package; se4lip and pase adapt it to this person's lips;
+    talklip-local and talklip-global are learned from this person's lips alone (TalkLip).
     logmel, mfcc, hubert, hubert-large, wav2vec2, whisper and deepspeech are for comparison (`talkinghead doctor` says
     what they need), and so is a FILE.safetensors of `talkinghead train-encoder`."""
     mouth: MouthKind = "gaussians"
@@ -64,8 +66,8 @@ class FitConfig:
     (Speech2Lip); reading, what can be read from the lips (TalkLip); discriminator, whether the mouth looks real
     (TalkLip); picture, nobody but the real frames, which are part of all of these."""
     reader: str = VISEME_READER
-    """What the reading expert is: visemes, a small one trained on this person; auto-avsr, whose weights are fetched; or
-    a FILE.safetensors of `talkinghead train-encoder --method reader`."""
+    """What the reading expert is: visemes, a small one trained on this person; auto-avsr, whose weights you download
+    (`talkinghead doctor` says how); or a FILE.safetensors of `talkinghead train-encoder --method reader`."""
     blend_net: bool = False
     """Let a small network mend the border and the picture of what is rendered into the footage (Speech2Lip)."""
     device: Device = "auto"
@@ -249,7 +251,7 @@ class FeaturesConfig:
 
     speech: str = DEFAULT_SPEECH
     """default, logmel, mfcc, hubert, hubert-large, wav2vec2, whisper, deepspeech, or a FILE.safetensors of `talkinghead
-    train-encoder`; se4lip and pase are such files, looked for in the cache folder."""
+    train-encoder`; se4lip, pase, talklip-local and talklip-global are such files, looked for in the cache folder."""
     layout: FeatureLayout = "talkinggaussian"
     """Project that reads the file."""
 
@@ -338,28 +340,35 @@ class BenchConfig:
 class TrainEncoderConfig:
     """How a speech encoder is trained."""
 
-    method: Literal["phones", "se4lip", "pase", "lip-prior", "reader", "observer"] = "phones"
-    """What to train: phones, the embedded encoder, on speech that this machine's synthesisers speak; se4lip or pase, on
-    the lips in videos; lip-prior, the small map from what the embedded encoder hears to anybody's lips, on videos;
+    method: Literal["phones", "se4lip", "pase", "talklip", "lip-prior", "reader", "observer"] = "phones"
+    """What to train: phones, the embedded encoder, on speech that this machine's synthesisers speak; se4lip, pase or
+    talklip, on the lips in videos; lip-prior, the small map from what the embedded encoder hears to anybody's lips;
     reader, a lip reader for `fit --reader`, or observer, one that measures for `evaluate --observer`, on videos."""
     steps: int | None = None
-    """Batches; by default 8000 (phones), 20000 (se4lip, pase), or some hundred for each video (reader, observer)."""
+    """Batches; by default 8000 (phones), 20000 (se4lip, pase, talklip), or some hundred for each video (reader,
+    observer)."""
     seed: int = 0
     """Everything random follows from it."""
     holdout: float = 0.2
     """Share of every video, at its end, that is not learned from but measured on: 0 to 0.5."""
     spectrogram: Literal["stft", "mel"] = "stft"
     """What SE4Lip and PASE hear: 257 linear bins as in the paper, or 80 mel bands."""
-    network: Literal["gru", "cnn"] = "gru"
-    """How they hear it: the paper's recurrent network, or a convolutional one."""
+    network: Literal["gru", "cnn", "local", "global"] = "gru"
+    """How they hear it: the paper's recurrent network, or a convolutional one; TalkLip: local, which hears 0.2 s, or
+    global, a transformer."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where SE4Lip and PASE are trained."""
+    """Where SE4Lip, PASE and TalkLip are trained."""
 
     def __post_init__(self) -> None:
         _require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
         _require("--seed", self.seed, 0, None)
         if self.steps is not None:
             _require("--steps", self.steps, 1, None)
+        if (self.method == "talklip") != (self.network in ("local", "global")):
+            raise UserError(
+                "--method talklip takes --network local or global, and no other method does, "
+                f"got {self.method} with {self.network}"
+            )
 
 
 @dataclass(frozen=True)
@@ -391,7 +400,7 @@ def _require_speech(speech: str) -> None:
     Raises:
         UserError: there is no such speech feature.
     """
-    names = (DEFAULT_SPEECH, *ACOUSTIC_SPEECH, *ADAPTER_SPEECH)
+    names = (DEFAULT_SPEECH, *ACOUSTIC_SPEECH, *ADAPTER_SPEECH, *TALKLIP_SPEECH)
     if speech not in names and not speech.endswith(TRAINED_SPEECH_SUFFIX):
         raise UserError(f"--speech takes {', '.join(names)} or a {TRAINED_SPEECH_SUFFIX} file, got {speech!r}")
 

@@ -13,7 +13,7 @@ from encoders.acoustic.layouts import LAYOUTS, ROW_RATE, ROWS_PER_FRAME, window_
 from encoders.acoustic.weights import weights_folder
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.embedding import EncoderEmbedding, SpeechEmbedding
-from talkinghead.config import ADAPTER_SPEECH, TRAINED_SPEECH_SUFFIX, FeaturesConfig
+from talkinghead.config import ADAPTER_SPEECH, TALKLIP_SPEECH, TRAINED_SPEECH_SUFFIX, FeaturesConfig
 from talkinghead.errors import SpeechFeatureError
 from talkinghead.progress import Progress
 from talkinghead.speech_choice import fetch_weights, load_embedding
@@ -60,12 +60,12 @@ def export_features(audio: Path, output: Path, config: FeaturesConfig) -> Genera
 
 
 def _embedding(speech: str) -> SpeechEmbedding:
-    if speech in ADAPTER_SPEECH:
+    if speech in (*ADAPTER_SPEECH, *TALKLIP_SPEECH):
         kept = weights_folder() / f"{speech}{TRAINED_SPEECH_SUFFIX}"
         if not kept.is_file():
             raise SpeechFeatureError(
                 f"{speech!r} is learned from video, and {kept} is not there: train it with 'talkinghead train-encoder "
-                f"--method {speech}', and keep its file there or give it with --speech"
+                f"--method {speech.replace('-', ' --network ')}', and keep its file there or give it with --speech"
             )
         speech = str(kept)
     return load_embedding(speech) or EncoderEmbedding(DEFAULT_BUNDLE.load())

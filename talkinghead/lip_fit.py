@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,12 +12,16 @@ from encoders.av_offset import estimate_offset
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.contrastive.adapter import AdapterConfig, SpeechAdapter, fit_adapter
 from encoders.contrastive.lip_clips import LipClip
+from encoders.contrastive.recipe import train_contrastive_encoder
+from encoders.contrastive.speech_embedding import ContrastiveEmbedding
+from encoders.contrastive.talklip import OWN_CONFIGS, OWN_RATE, OWN_STEPS
+from encoders.contrastive.training import ContrastiveTraining
 from encoders.embedding import Embedding, SpeechEmbedding, feature_track
 from encoders.errors import SpeechInputError
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_motion import LipMotionPredictor, LipMotionSettings
 from encoders.speech import SpeechEncoder
-from talkinghead.config import ADAPTER_SPEECH, FitConfig
+from talkinghead.config import ADAPTER_SPEECH, TALKLIP_SPEECH, FitConfig
 from talkinghead.lip_clips import lip_clip_of_track
 from talkinghead.progress import Progress, relayed
 from talkinghead.speech_choice import fitted_to_clip, lip_settings
@@ -57,6 +61,10 @@ def fit_lips(
     elif config.speech in ADAPTER_SPEECH:
         fitted = yield from _fit_adapter(info, clip, speech, AdapterConfig(config.speech, seed=config.seed))
         speech = fitted.extended(speech)
+    elif config.speech in TALKLIP_SPEECH:
+        encoder_of_person = yield from _fit_talklip(info, clip, encoder, delay_frames, config)
+        speech = clip_features(info, encoder, encoder_of_person, delay_frames)
+        fitted, speech = fitted_to_clip(encoder_of_person, speech, clip.fitted_frames)
     return FittedLips(encoder, fitted, fit_predictor(clip, speech, lip_settings(fitted)), delay_frames, speech)
 
 
@@ -70,6 +78,20 @@ def _fit_adapter(
     return (
         yield from relayed(job, lambda event: Progress(stage, event.step, event.steps, f"loss {event.loss:.3f}"))
     )
+
+
+def _fit_talklip(
+    info: VideoInfo, clip: TrackedClip, aligner: SpeechEncoder, delay_frames: float, config: FitConfig
+) -> Generator[Progress, None, ContrastiveEmbedding]:
+    lips = fitted_lip_clip(info, clip, clip.fitted_frames)
+    heard = replace(lips, samples=delayed(lips.samples, delay_frames, info.fps))
+    fitted = heard.part(0, len(heard))  # without the sound that follows
+    network = OWN_CONFIGS[config.speech.removeprefix("talklip-")]
+    training = ContrastiveTraining(OWN_STEPS, learning_rate=OWN_RATE, seed=config.seed)
+    job = train_contrastive_encoder([fitted], "talklip", network, training, aligner, held_out=0.0)
+    stage = f"learning to hear ({config.speech})"
+    trained = yield from relayed(job, lambda event: Progress(stage, event.step, event.steps, f"loss {event.loss:.3f}"))
+    return ContrastiveEmbedding(trained)
 
 
 def fitted_lip_clip(info: VideoInfo, clip: TrackedClip, count: int) -> LipClip:

@@ -3,7 +3,8 @@
 Whatever is chosen, silence, closures and the audio-video offset are heard by the default encoder (see
 `encoders.embedding`). Where another feature takes the place of the default's, the lip-motion regression reads it alone,
 neither the articulatory targets nor the lip prior, so that comparisons between features are fair; se4lip and pase as
-adapters stand behind the default's, which they are made from.
+adapters stand behind the default's, which they are made from. TalkLip's encoders hear for themselves, learned from this
+person's lips alone, and take the default's place.
 
 Pretrained networks are not copied into the avatar: it keeps the SHA-256 of their weights.
 """
@@ -26,12 +27,14 @@ from encoders.embedding import Embedding, SpeechEmbedding
 from encoders.errors import EncoderWeightsError, FeatureUnavailableError
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 from encoders.lip_motion import LipMotionSettings
-from talkinghead.config import ADAPTER_SPEECH, DEFAULT_SPEECH, TRAINED_SPEECH_SUFFIX
+from talkinghead.config import ADAPTER_SPEECH, DEFAULT_SPEECH, TALKLIP_SPEECH, TRAINED_SPEECH_SUFFIX
 from talkinghead.errors import SpeechFeatureError
 from talkinghead.progress import Progress
 
 TRAINED_SPEECH = "trained"
-"""What a manifest calls a feature that was given as a file, of which the avatar holds a copy."""
+"""What a manifest calls a feature that was given as a file, of which the avatar holds a copy..."""
+COPIED_SPEECH = (TRAINED_SPEECH, *TALKLIP_SPEECH)
+"""...as of those that were learned from its clip."""
 _MEGABYTE = 1_000_000
 
 
@@ -52,12 +55,13 @@ def fetch_weights(speech: str) -> Iterator[Progress]:
 
 
 def load_embedding(speech: str) -> SpeechEmbedding | None:
-    """The feature, ready to compute; None where the default encoder's embedding is used, with or without an adapter.
+    """The feature, ready to compute; None where the default encoder's embedding is used, with or without an adapter,
+    and where it is learned from the clip.
 
     Raises:
         FeatureUnavailableError, EncoderWeightsError: what it needs is not here, or damaged.
     """
-    if speech == DEFAULT_SPEECH or speech in ADAPTER_SPEECH:
+    if speech in (DEFAULT_SPEECH, *ADAPTER_SPEECH, *TALKLIP_SPEECH):
         return None
     if speech.endswith(TRAINED_SPEECH_SUFFIX):
         return ContrastiveEmbedding(load_encoder(Path(speech)))
@@ -113,7 +117,7 @@ def restore_embedding(speech: str, sha256: str, tensors: Mapping[str, Tensor], t
     Args:
         speech, sha256: as `name_in_manifest` and `weights_sha256` gave them.
         tensors: as `embedding_tensors` gave them.
-        trained: the copy of a trained encoder, if the feature is one.
+        trained: the copy of a trained encoder, if the feature is one of COPIED_SPEECH.
 
     Raises:
         SpeechFeatureError: the feature, or its weights as they were, are not here.
@@ -122,7 +126,7 @@ def restore_embedding(speech: str, sha256: str, tensors: Mapping[str, Tensor], t
     """
     if speech in ADAPTER_SPEECH:
         return SpeechAdapter.from_tensors(speech, tensors)
-    inner = load_embedding(str(trained)) if speech == TRAINED_SPEECH else _outside_embedding(speech, sha256)
+    inner = load_embedding(str(trained)) if speech in COPIED_SPEECH else _outside_embedding(speech, sha256)
     return ReducedEmbedding.from_tensors(inner, tensors) if inner and tensors else inner
 
 

@@ -1,7 +1,7 @@
 """`talkinghead train-encoder`: the embedded encoder from Debian's speech synthesisers, lip encoders from videos.
 
     phones      sentences -> encoders.corpus -> encoders.training     the embedded default
-    se4lip, pase   videos -> lip clips       -> encoders.contrastive  SE4Lip, PASE
+    se4lip, pase, talklip   videos -> lip clips   -> encoders.contrastive   SE4Lip, PASE, TalkLip
     lip-prior      videos -> measured lips   -> encoders.lip_prior    from what is heard to how lips move
     reader, observer   videos -> lip clips   -> encoders.experts      lip readers
 """
@@ -23,6 +23,7 @@ from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.recipe import train_contrastive_encoder
 from encoders.contrastive.retrieval import TABLE_6, GridRow, table_6_row
 from encoders.contrastive.se4lip import EncoderConfig, Method
+from encoders.contrastive.talklip import PAPER_CONFIGS
 from encoders.contrastive.training import ContrastiveTraining, TrainingProgress
 from encoders.corpus.build import build_corpus
 from encoders.corpus.recording import VoiceRecordings, load_corpus
@@ -152,8 +153,8 @@ def _left_out(people: Sequence[MeasuredLips]) -> dict[str, float]:
 
 def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
     clips = yield from _read_clips(videos)
-    method: Method = "pase" if config.method == "pase" else "se4lip"
-    network = EncoderConfig(config.spectrogram, config.network)
+    method: Method = config.method
+    network = PAPER_CONFIGS.get(config.network) or EncoderConfig(config.spectrogram, config.network)
     training = ContrastiveTraining(seed=config.seed, device=config.device)
     training = replace(training, steps=config.steps or training.steps)
     state = work_folder(output) / STATE

@@ -36,8 +36,7 @@ from encoders.contrastive.retrieval import (
 from encoders.contrastive.se4lip import EncoderConfig, SE4Lip
 from encoders.contrastive.speech_embedding import ContrastiveEmbedding
 from encoders.contrastive.speech_inputs import (
-    SPECTROGRAM_TIMING,
-    WINDOW_ROWS,
+    SPECTROGRAMS,
     RowTiming,
     spectrogram_rows,
     window_blocks,
@@ -49,6 +48,7 @@ from encoders.contrastive.windows import ClipWindows, WindowBatch, augmented, dr
 from encoders.errors import EncoderWeightsError, LipClipError, SpeechInputError
 from encoders.phones import PHONES
 
+TIMING = SPECTROGRAMS["stft"].timing
 PAPER_TABLE_2 = """
 Conv2d 15 32 7x7 1 3
 Conv2d 32 64 5x5 (1,2) 1
@@ -161,12 +161,12 @@ def test_the_papers_speech_path() -> None:
     assert shapes["weight_ih_l0"] == (3 * 512, 257)
     assert all(shapes[f"weight_ih_l{layer}"] == (3 * 512, 512) for layer in range(1, 8))
     assert all(shapes[f"weight_hh_l{layer}"] == (3 * 512, 512) for layer in range(8))
-    assert WINDOW_ROWS == 25  # five frames of 40 ms, hop 128 at 16 kHz
+    assert TIMING.window == 25  # five frames of 40 ms, hop 128 at 16 kHz
 
 
 def test_the_embedding_is_the_last_layers_last_output() -> None:
     encoder = SE4Lip.build(TINY)
-    rows = torch.randn(2, WINDOW_ROWS, 257)
+    rows = torch.randn(2, TIMING.window, 257)
     _, last = encoder.speech.path.recurrent(rows)
     torch.testing.assert_close(encoder.embed_speech(rows), last[-1].relu())
 
@@ -176,7 +176,7 @@ def test_table_6_variants_are_configurations_of_one_class(config: EncoderConfig)
     encoder = SE4Lip.build(replace(config, size=16, layers=2)).eval()
     bins = 257 if config.spectrogram == "stft" else 80
     assert isinstance(encoder.speech.path, GRUPath if config.network == "gru" else CNNPath)
-    embedding = encoder.embed_speech(torch.randn(3, WINDOW_ROWS, bins))
+    embedding = encoder.embed_speech(torch.randn(3, TIMING.window, bins))
     assert embedding.shape == (3, 16)
     assert (embedding >= 0).all()
 
@@ -184,7 +184,7 @@ def test_table_6_variants_are_configurations_of_one_class(config: EncoderConfig)
 def test_eight_layers_still_hear_their_input() -> None:
     """From PyTorch's own initial weights two sounds differ by less than 0.02 of the embedding's length."""
     torch.manual_seed(0)
-    one, other = torch.randn(2, WINDOW_ROWS, 257)
+    one, other = torch.randn(2, TIMING.window, 257)
     states = speech_path("gru", 257, 64, 8).states(torch.stack([one, other]))[:, -1]
     assert (states[0] - states[1]).norm() > 0.2 * states.norm(dim=1).mean()
 
@@ -290,9 +290,9 @@ def test_silence_and_a_tone_after_it_stay_in_range() -> None:
 def test_a_window_of_sound_is_centred_on_its_frame() -> None:
     """At 25 frames per second window t is the five frames' 3200 samples: rows 5 t - 10 to 5 t + 14."""
     frames = np.arange(3, 200)
-    assert (SPECTROGRAM_TIMING.first_rows(frames, FPS) == 5 * frames - 10).all()
+    assert (TIMING.first_rows(frames, FPS) == 5 * frames - 10).all()
     for fps in (Fraction(30), Fraction(30000, 1001), Fraction(60), Fraction(12)):
-        middle = (SPECTROGRAM_TIMING.first_rows(frames, fps) + 12) / 125
+        middle = (TIMING.first_rows(frames, fps) + 12) / 125
         assert np.abs(middle - (frames + 0.5) / float(fps)).max() <= 0.0041
     own_rate = RowTiming(rate=25.0, first_s=0.02, window=5)
     assert (own_rate.first_rows(frames, FPS) == frames - 2).all()
@@ -310,10 +310,10 @@ def test_pictures_of_a_window_are_40_ms_apart() -> None:
 def test_streamed_windows_are_the_ones_trained_on(fps: Fraction, block: int) -> None:
     rows = np.random.default_rng(0).standard_normal((600, 3)).astype(np.float32)
     frames = int(600 / 125 * fps) + 20  # also some after the last row
-    expected = windows_at_frames(rows, np.arange(frames), fps, SPECTROGRAM_TIMING)
+    expected = windows_at_frames(rows, np.arange(frames), fps, TIMING)
     blocks = (rows[begin : begin + block] for begin in range(0, 600, block))
     np.testing.assert_array_equal(
-        np.concatenate(list(window_blocks(blocks, SPECTROGRAM_TIMING, fps, frames))), expected
+        np.concatenate(list(window_blocks(blocks, TIMING, fps, frames))), expected
     )
 
 
@@ -328,7 +328,7 @@ def test_windows_avoid_frames_without_a_face_and_the_ends(clip: LipClip) -> None
 
 def test_a_batch_pairs_sound_and_lips_of_one_moment(windows: ClipWindows) -> None:
     batch = draw_batch([windows], 16, np.random.default_rng(3))
-    assert batch.sounds.shape == (16, WINDOW_ROWS, 257)
+    assert batch.sounds.shape == (16, TIMING.window, 257)
     assert batch.lips.shape == (16, LIP_FRAMES, LIP_HEIGHT, LIP_WIDTH, 3)
     loudness = batch.sounds.mean(dim=(1, 2)).numpy()
     darkness = -batch.lips.float().mean(dim=(1, 2, 3, 4)).numpy()

@@ -25,8 +25,11 @@ from encoders.acoustic.weights import WeightsFile, verify
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.contrastive.adapter import AdapterConfig, SpeechAdapter
 from encoders.contrastive.encoder_file import Provenance, TrainedEncoder, build_encoder, save_encoder
+from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.own_clip import untrained_pair
+from encoders.contrastive.recipe import train_contrastive_encoder
 from encoders.contrastive.se4lip import EncoderConfig
+from encoders.contrastive.speech_embedding import ContrastiveEmbedding
 from encoders.contrastive.training import ContrastiveTraining
 from encoders.embedding import Embedding, feature_track
 from encoders.errors import EncoderWeightsError, FeatureUnavailableError
@@ -240,6 +243,32 @@ def test_an_adapter_learns_from_the_fitted_frames_alone(monkeypatch: pytest.Monk
     clip: TrackedClip = demo_track()
     finished(fit_lips(demo_clip(), clip, None, FitConfig(speech="pase")))
     assert seen == [clip.fitted_frames, clip.fitted_frames]
+
+
+@pytest.mark.parametrize("network", ["local", "global"])
+def test_an_encoder_of_the_persons_own_is_fitted_and_lies_in_the_folder(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned_from: list[LipClip] = []
+
+    def watched(clips: list[LipClip], *arguments: object, **options: object) -> Generator[object, None, TrainedEncoder]:
+        learned_from.extend(clips)
+        return train_contrastive_encoder(clips, *arguments, **options)
+
+    monkeypatch.setattr(talkinghead.lip_fit, "train_contrastive_encoder", watched)
+    monkeypatch.setattr(talkinghead.lip_fit, "OWN_STEPS", 2)
+    name, clip = f"talklip-{network}", demo_track()
+    lips = finished(fit_lips(demo_clip(), clip, None, FitConfig(speech=name)))
+    assert isinstance(lips.embedding, ContrastiveEmbedding) and lips.embedding.name == name
+    assert lips.speech.embedding.shape == (demo_clip().frame_count, lips.embedding.size), "in the default's place"
+    (seen,) = learned_from
+    assert len(seen) == clip.fitted_frames and len(seen.samples) == round(clip.fitted_frames / seen.fps * 16_000)
+    loaded = load_avatar(saved(driven_by(lips.embedding, name), tmp_path))
+    assert loaded.embedding.name == name == loaded.manifest.speech_feature
+    np.testing.assert_array_equal(hears(loaded), hears(driven_by(lips.embedding, name)))
+    (loaded.path / "trained_encoder.safetensors").unlink()
+    with pytest.raises(DamagedAvatarError, match=r"trained_encoder\.safetensors is missing"):
+        load_avatar(loaded.path)
 
 
 def test_what_is_missing_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.pase import PASE
 from encoders.contrastive.retrieval import RetrievalScores
 from encoders.contrastive.se4lip import EncoderConfig, Method, SE4Lip
+from encoders.contrastive.talklip import TalkLip
 from encoders.contrastive.training import ContrastiveTraining
 from encoders.errors import EncoderWeightsError
 
@@ -90,7 +91,7 @@ def build_encoder(method: Method, config: EncoderConfig, seed: int) -> SE4Lip:
 
 def encoder_class(method: Method) -> type[SE4Lip]:
     """The class of that method."""
-    return PASE if method == "pase" else SE4Lip
+    return {"se4lip": SE4Lip, "pase": PASE, "talklip": TalkLip}[method]
 
 
 def save_encoder(encoder: TrainedEncoder, path: Path) -> None:
@@ -110,7 +111,7 @@ def load_encoder(path: Path) -> TrainedEncoder:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise EncoderWeightsError(
-                    f"{path} holds no encoder of train-encoder --method se4lip or pase; give a file that it wrote"
+                    f"{path} holds no encoder of train-encoder --method se4lip, pase or talklip: give a file of it"
                 )
             provenance = _decoded(json.loads(metadata["provenance"]))
             model = _empty_model(provenance)

@@ -1,4 +1,4 @@
-"""SE4Lip's contrastive loss, Eq. 5 and 6: binary cross entropy on the cosine of a sound and a lip embedding.
+"""SE4Lip's contrastive loss, Eq. 5 and 6: binary cross entropy on the cosine of a sound and a lip embedding; TalkLip's.
 
 Eq. 6 takes the logarithm of the cosine and of one minus it, so the cosine must lie in (0, 1); a cosine lies in [-1, 1].
 The paper does not say how that is met. Here:
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 MARGIN = 1e-3
 _SQUARED_NORM_FLOOR = 1e-6
@@ -54,6 +55,20 @@ def pair_accuracy(cosine: Tensor, usable: Tensor) -> float:
     accepted = cosine > 0.5
     right, false = accepted[match].float().mean(), (accepted & wrong).sum() / wrong.sum().clamp(min=1)
     return float(0.5 * (right + 1.0 - false))
+
+
+def sound_contrast(sounds: Tensor, lips: Tensor, usable: Tensor, temperature: float) -> Tensor:
+    """TalkLip's Eq. 6 (Wang et al. 2023), mean over frames: a sound is drawn to its lips and away from other sounds.
+
+    Args:
+        sounds, lips: [B, E] of length one, F(E) and F(R) of Eq. 5.
+        usable: bool [B, B]; pairs of frames whose sounds may be held to differ. None are needed.
+        temperature: tau.
+    """
+    right = (sounds * lips).sum(dim=1, keepdim=True)
+    wrong = (sounds @ sounds.T).masked_fill(~usable, -torch.inf)
+    logits = torch.cat([right, wrong], dim=1) / temperature
+    return functional.cross_entropy(logits, torch.zeros(len(sounds), dtype=torch.long, device=logits.device))
 
 
 def _unit(x: Tensor) -> Tensor:

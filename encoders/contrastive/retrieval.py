@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from encoders.contrastive.lip_clips import LipClip
-from encoders.contrastive.losses import cosines
 from encoders.contrastive.se4lip import EncoderConfig, SE4Lip
 from encoders.contrastive.training import ContrastiveTraining, TrainingProgress, train
 from encoders.contrastive.windows import ClipWindows
@@ -62,7 +61,7 @@ def retrieval_scores(model: SE4Lip, windows: Sequence[ClipWindows], candidates: 
         for frames in candidate_sets(item.frames, candidates):
             speech = torch.cat([model.embed_speech(item.sounds(part)) for part in _parts(frames)])
             lips = torch.cat([model.embed_lips(item.lips(part)) for part in _parts(frames)])
-            cosine = cosines(speech, lips)
+            cosine = model.alike(speech, lips)
             ranks.append((cosine >= cosine.diagonal()[:, None]).sum(dim=1))
     if not ranks:
         longest = max((len(item.frames) for item in windows), default=0)

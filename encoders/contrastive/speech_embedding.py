@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.contrastive.encoder_file import TrainedEncoder
-from encoders.contrastive.speech_inputs import SPECTROGRAM_TIMING, spectrogram_rows, window_blocks
+from encoders.contrastive.speech_inputs import SPECTROGRAMS, spectrogram_rows, window_blocks
 from encoders.contrastive.speech_paths import embedded
 from encoders.embedding import samples_for_frames
 
@@ -22,8 +22,9 @@ class ContrastiveEmbedding:
 
     @property
     def name(self) -> str:
-        """se4lip or pase."""
-        return self.encoder.provenance.method
+        """se4lip, pase, talklip-local or talklip-global."""
+        facts = self.encoder.provenance
+        return f"{facts.method}-{facts.config.network}" if facts.method == "talklip" else facts.method
 
     @property
     def size(self) -> int:
@@ -33,6 +34,7 @@ class ContrastiveEmbedding:
     def embedding_blocks(self, blocks: Iterable[np.ndarray], fps: Fraction, frame_count: int) -> Iterator[np.ndarray]:
         """See `SpeechEmbedding.embedding_blocks`; 20 s of spectrogram are held for its normalisation."""
         padded = samples_for_frames(blocks, fps, frame_count)
-        rows = spectrogram_rows(padded, self.encoder.provenance.config.spectrogram)
-        for windows in window_blocks(rows, SPECTROGRAM_TIMING, fps, frame_count):
+        spectrogram = self.encoder.provenance.config.spectrogram
+        rows, timing = spectrogram_rows(padded, spectrogram), SPECTROGRAMS[spectrogram].timing
+        for windows in window_blocks(rows, timing, fps, frame_count):
             yield embedded(self.encoder.model.speech, windows)

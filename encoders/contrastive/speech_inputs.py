@@ -1,14 +1,22 @@
 """The sound as rows for the speech paths, and windows of rows around video frames.
 
-SE4Lip's spectrogram is an STFT of n_fft 512, window 512, hop 128 at 16 kHz (Sec. 5.1): 257 bins from 0 to 8 kHz,
-evenly spaced; its ablation (Table 6) has a mel spectrogram instead. Neither amplitude scale nor normalisation is
-stated. Ours: the logarithm of power over the mean power of the bin in the 20 s around, floored, so that recording
-level and equaliser fall out.
+    stft     SE4Lip's (Sec. 5.1): n_fft 512, window 512, hop 128 at 16 kHz, 257 bins from 0 to 8 kHz, evenly spaced
+    mel      of its ablation (Table 6): the same in 80 mel bands
+    local    TalkLip's mel spectrogram (Sec. 4.1): hop 12.5 ms, window 50 ms, 80 bands; 16 rows are 0.2 s (Table 3)
+    global   TalkLip's 26 filter banks (Sec. 6.2), for which it states no times: hop 10 ms, window 25 ms, as in the
+             AV-HuBERT that its encoder is taken from (Shi et al. 2022)
+
+Neither paper states amplitude scale or normalisation. Ours: the logarithm of power over the mean power of the bin in
+the 20 s around, floored, so that recording level and equaliser fall out.
+
+TalkLip's transformer reads whole utterances. Ours reads GLOBAL_S around a frame, so that a film takes no more memory
+than a sentence; that is "whole" for sentences of half of it, about as long as those it was published on (LRS2: 29 h in
+45,839 utterances, 2.3 s each).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -17,15 +25,13 @@ import numpy as np
 import torch
 
 from encoders.contrastive.lip_clips import WINDOW_S
-from encoders.spectrogram import FFT_SIZE, HOP_SIZE, MEL_BANDS, SAMPLE_RATE, mel_filter_bank, mel_power_blocks
+from encoders.spectrogram import MEL_BANDS, SAMPLE_RATE, SE4LIP_STFT, Stft, mel_filter_bank, mel_power_blocks
 from encoders.streaming import with_window_means
 
-Spectrogram = Literal["stft", "mel"]
+Spectrogram = Literal["stft", "mel", "local", "global"]
 
-ROW_RATE = SAMPLE_RATE / HOP_SIZE
-"""Spectrogram rows per second (125)."""
-WINDOW_ROWS = round(WINDOW_S * ROW_RATE)
-"""Spectrogram rows of a window: 25, five video frames at 25 frames per second."""
+GLOBAL_S = 4.04
+"""An odd number of stacks of four rows, the frame in the middle of the middle one."""
 NORMALISATION_S = 20.0
 FLOOR = 1e-3
 """Of a bin's mean power (-30 dB): what is quieter is not told from silence."""
@@ -49,12 +55,38 @@ class RowTiming:
         return np.ceil(middle - self.window / 2 - 1e-6).astype(int)
 
 
-SPECTROGRAM_TIMING = RowTiming(ROW_RATE, 0.0, WINDOW_ROWS)
+@dataclass(frozen=True)
+class SpectrogramKind:
+    """What a speech path reads."""
+
+    stft: Stft
+    bands: int | None  # mel bands; None: the bins themselves
+    window_s: float  # that it reads at once
+
+    @property
+    def size(self) -> int:
+        """Columns of a row."""
+        return self.stft.size // 2 + 1 if self.bands is None else self.bands
+
+    @property
+    def timing(self) -> RowTiming:
+        """Rows in time; row k is centred on sample k * hop."""
+        rate = SAMPLE_RATE / self.stft.hop
+        return RowTiming(rate, 0.0, round(self.window_s * rate))
+
+    @property
+    def filters(self) -> torch.Tensor:
+        """float32 [bins, size] from power to rows."""
+        bins = self.stft.size // 2 + 1
+        return torch.eye(bins) if self.bands is None else mel_filter_bank(self.bands, fft_size=self.stft.size)
 
 
-def spectrogram_size(spectrogram: Spectrogram) -> int:
-    """Columns of a row."""
-    return FFT_SIZE // 2 + 1 if spectrogram == "stft" else MEL_BANDS
+SPECTROGRAMS: Mapping[Spectrogram, SpectrogramKind] = {
+    "stft": SpectrogramKind(SE4LIP_STFT, None, WINDOW_S),
+    "mel": SpectrogramKind(SE4LIP_STFT, MEL_BANDS, WINDOW_S),
+    "local": SpectrogramKind(Stft(window=800, hop=200, size=800), 80, WINDOW_S),
+    "global": SpectrogramKind(Stft(window=400, hop=160, size=512), 26, GLOBAL_S),
+}
 
 
 def spectrogram_rows(blocks: Iterable[np.ndarray], spectrogram: Spectrogram) -> Iterator[np.ndarray]:
@@ -64,14 +96,14 @@ def spectrogram_rows(blocks: Iterable[np.ndarray], spectrogram: Spectrogram) -> 
         blocks: mono float arrays [n] of consecutive 16 kHz samples.
 
     Yields:
-        float32 [m, spectrogram_size(spectrogram)] at ROW_RATE; row k is centred on sample k * HOP_SIZE.
+        float32 [m, size], see `SpectrogramKind`.
 
     Raises:
         SpeechInputError: a block is not a one-dimensional float array of finite values.
     """
-    filters = torch.eye(FFT_SIZE // 2 + 1) if spectrogram == "stft" else mel_filter_bank()
-    power = mel_power_blocks(blocks, filters)
-    for rows, means in with_window_means(power, round(NORMALISATION_S * ROW_RATE)):
+    kind = SPECTROGRAMS[spectrogram]
+    power = mel_power_blocks(blocks, kind.filters, kind.stft)
+    for rows, means in with_window_means(power, round(NORMALISATION_S * kind.timing.rate)):
         relative = rows / np.maximum(means, QUIETEST)
         yield ((np.log(relative + FLOOR) - _CENTRE) / _SCALE).astype(np.float32)
 

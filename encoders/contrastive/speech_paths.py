@@ -1,7 +1,7 @@
 """The speech sides of SE4Lip: a GRU (Sec. 4.2) or, for Table 6's ablation, a CNN, on windows of any rows.
 
-Both take five video frames' worth of rows and give states along them, of which the last stands for the window. With
-the ReLU on it the embedding has no negative entry (see `losses`).
+These take five video frames' worth of rows and give states along them, of which the last stands for the window. With
+the ReLU on it the embedding has no negative entry (see `losses`). TalkLip's are in `talklip_paths`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.contrastive.lip_encoder import ConvolutionBlock, LipLayer
+from encoders.contrastive.talklip_paths import GlobalPath, LocalPath
 
-SpeechNetwork = Literal["gru", "cnn"]
+SpeechNetwork = Literal["gru", "cnn", "local", "global"]
 PAPER_GRU_LAYERS = 8
 """Sec. 5.1."""
+ROWS_AT_ONCE = 8192
+"""Of windows, which limits the memory that a network takes."""
 
 
 class GRUPath(nn.Module):
@@ -77,15 +80,22 @@ class CNNPath(nn.Module):
         return self.head(x.mean(dim=(2, 3)))[:, None]
 
 
-def speech_path(network: SpeechNetwork, inputs: int, size: int, layers: int) -> GRUPath | CNNPath:
-    """A network for rows of `inputs` columns; `layers` are the GRU's."""
-    return GRUPath(inputs, size, layers) if network == "gru" else CNNPath(size)
+SpeechPath = GRUPath | CNNPath | LocalPath | GlobalPath
+
+
+def speech_path(network: SpeechNetwork, inputs: int, size: int, layers: int) -> SpeechPath:
+    """A network for rows of `inputs` columns; `layers` are the GRU's or the transformer's."""
+    if network == "gru":
+        return GRUPath(inputs, size, layers)
+    if network == "global":
+        return GlobalPath(inputs, size, layers)
+    return LocalPath(size) if network == "local" else CNNPath(size)
 
 
 class SpeechSide(nn.Module):
     """From a window of rows to its embedding: what is left of an encoder when it is at work."""
 
-    def __init__(self, path: GRUPath | CNNPath) -> None:
+    def __init__(self, path: SpeechPath) -> None:
         super().__init__()
         self.path = path
 
@@ -97,4 +107,6 @@ class SpeechSide(nn.Module):
 @torch.inference_mode()
 def embedded(speech: nn.Module, windows: np.ndarray) -> np.ndarray:
     """float32 [n, size] for windows [n, W, inputs] of rows, by a speech side in evaluation mode on the CPU."""
-    return speech(torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))).numpy()
+    rows = torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32))
+    parts = rows.split(max(1, ROWS_AT_ONCE // rows.shape[1]))
+    return torch.cat([speech(part) for part in parts]).numpy()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.contrastive.lip_clips import LIP_FRAMES, LipClip, picture_indices
+from encoders.contrastive.lip_clips import LIP_FRAMES, WINDOW_S, LipClip, picture_indices
 from encoders.contrastive.speech_inputs import (
-    SPECTROGRAM_TIMING,
+    SPECTROGRAMS,
     RowTiming,
     Spectrogram,
     spectrogram_rows,
@@ -40,9 +41,13 @@ class ClipWindows:
 
     @classmethod
     def of_spectrogram(cls, clip: LipClip, spectrogram: Spectrogram, phones: np.ndarray | None = None) -> ClipWindows:
-        """The clip's sound as SE4Lip takes it."""
+        """The clip's sound as a speech path takes it. Where that reaches further than the pictures of a window do, the
+        outermost rows are repeated, as at work."""
         rows = [block.astype(np.float16) for block in spectrogram_rows([clip.samples], spectrogram)]
-        return cls(clip, np.concatenate(rows), SPECTROGRAM_TIMING, phones)
+        timing = SPECTROGRAMS[spectrogram].timing
+        beyond = math.ceil((timing.window - WINDOW_S * timing.rate) / 2)
+        longer = np.pad(np.concatenate(rows), ((beyond, beyond), (0, 0)), "edge")
+        return cls(clip, longer, replace(timing, first_s=timing.first_s - beyond / timing.rate), phones)
 
     @cached_property
     def frames(self) -> np.ndarray:
