@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from fitted_demo import CONFIG, RECIPE, STEPS, FittedDemo, quick_fit
 from safetensors import safe_open
 from tiny_head import fitter, rendered_frames
 
+import talkinghead.blend_fit
 import talkinghead.fit
 from render.fitting import HeadFitter
 from talkinghead.avatar import load_avatar
+from talkinghead.blend_fit import BlendTraining
 from talkinghead.config import FitConfig
 from talkinghead.fit import fit, fitted_frame_count, work_folder
 from talkinghead.presets import RECIPES
@@ -221,3 +223,14 @@ def test_the_head_starts_alike_whatever_ran_before() -> None:
             fitter = talkinghead.fit._start_fit(demo_track(), training, CONFIG, torch.device("cpu"))
             states.append(fitter.to_tensors())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_a_fit_with_a_blend_net_saves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talkinghead.blend_fit, "BlendTraining", partial(BlendTraining, steps=3))
+    with quick_fit():
+        events = list(fit(demo_clip().path, tmp_path / "demo.avatar", replace(CONFIG, blend_net=True)))
+    stages = list(dict.fromkeys(event.stage for event in events))
+    assert stages[-4:] == ["aligning", "frames to blend", "blending", "saving"]
+    avatar = load_avatar(tmp_path / "demo.avatar")
+    assert avatar.manifest.blend_net and avatar.blend_net.layers[-1].weight.any()
+    assert [path.name for path in work_folder(tmp_path / "demo.avatar").iterdir()] == ["track.safetensors"]
