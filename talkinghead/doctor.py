@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from encoders.acoustic.catalogue import ACOUSTIC_FEATURES
 from encoders.bundle import DEFAULT_BUNDLE
+from encoders.experts.auto_avsr_reader import AUTO_AVSR
 from render.rasterize import available_backends
 from talkinghead.certificates import (
     CERTIFICATE_VARIABLE,
@@ -80,6 +81,7 @@ def diagnose() -> tuple[Finding, ...]:
         _mediapipe_models(),
         _speech_encoder(),
         *_speech_features(),
+        _outside_reader(),
         _face_alignment_weights(),
         _signing(),
     )
@@ -219,6 +221,15 @@ def _speech_features() -> Iterator[Finding]:
         else:
             place = "" if weights is None else f", {weights.path}"
             yield Finding(name, True, f"{feature.source}{place}", optional=True)
+
+
+def _outside_reader() -> Finding:
+    """The lip reader that `fit --reader auto-avsr` takes."""
+    source = "lip reader of Ma et al. 2023, only for 'fit --experts reading --reader auto-avsr'"
+    if AUTO_AVSR.is_present:
+        return Finding("reader auto-avsr", True, f"{source}, {AUTO_AVSR.path}", optional=True)
+    detail = f"{source}: its weights ({AUTO_AVSR.licence}) are not here"
+    return Finding("reader auto-avsr", False, detail, AUTO_AVSR.remedy, optional=True)
 
 
 def _signing() -> Finding:

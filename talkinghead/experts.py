@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -11,15 +12,18 @@ import torch
 
 from encoders.contrastive.lip_clips import LipClip
 from encoders.contrastive.training import TrainingProgress
+from encoders.experts.auto_avsr_reader import AutoAvsrReader, load_auto_avsr
 from encoders.experts.discriminator import DiscriminatorConfig, DiscriminatorExpert
 from encoders.experts.reading import ReadingConfig, ReadingExpert, VisemeLipReader
 from encoders.experts.sync_expert import SyncConfig, train_sync_expert
+from encoders.experts.viseme_file import load_reader
+from encoders.experts.viseme_reader import VisemeReader
 from encoders.experts.viseme_training import VisemeTraining, train_reader
 from encoders.features import SpeechFeatureTrack
 from encoders.lip_motion import HeardFrames
 from encoders.lip_residual import HIDDEN
 from render.head_model import HeadModel
-from talkinghead.config import FitConfig
+from talkinghead.config import OUTSIDE_READER, VISEME_READER, FitConfig
 from talkinghead.driven_fit import DrivenClip, DrivenConfig, WeightedExpert, fit_driven
 from talkinghead.lip_clips import landmark_transforms
 from talkinghead.lip_fit import FittedLips, fit_predictor, fitted_lip_clip
@@ -80,11 +84,27 @@ def _experts(
     return found
 
 
+def chosen_reader(config: FitConfig) -> AutoAvsrReader | VisemeReader | None:
+    """The lip reader that was asked for; None where the person's own is trained, or none is needed.
+
+    Raises:
+        FeatureUnavailableError: its weights are not here.
+        EncoderWeightsError: its file is missing, damaged or no lip reader.
+    """
+    if "reading" not in config.experts or config.reader == VISEME_READER:
+        return None
+    return load_auto_avsr() if config.reader == OUTSIDE_READER else load_reader(Path(config.reader))[0]
+
+
 def _reading_expert(
     mouths: LipClip, speech: SpeechFeatureTrack, config: FitConfig
 ) -> Generator[Progress, None, ReadingExpert]:
-    job = train_reader([mouths], [speech], VisemeTraining(seed=config.seed))
-    reader = VisemeLipReader((yield from _trained("lip reader", job)), mouths, speech)
+    reader = chosen_reader(config)
+    if reader is None:
+        job = train_reader([mouths], [speech], VisemeTraining(seed=config.seed))
+        reader = yield from _trained("lip reader", job)
+    if isinstance(reader, VisemeReader):
+        reader = VisemeLipReader(reader, mouths, speech)
     return ReadingExpert(reader, mouths.fps, HIDDEN, ReadingConfig(seed=config.seed))
 
 

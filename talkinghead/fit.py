@@ -32,7 +32,7 @@ from talkinghead.avatar import FORMAT_VERSION, Avatar, AvatarManifest, SourceTra
 from talkinghead.blend_fit import fit_blend_net
 from talkinghead.config import FitConfig
 from talkinghead.devices import ready_device
-from talkinghead.experts import judged_lips
+from talkinghead.experts import chosen_reader, judged_lips
 from talkinghead.file_record import FileRecord
 from talkinghead.lip_fit import FittedLips, delay_findings, fit_lips
 from talkinghead.outputs import work_folder
@@ -79,6 +79,7 @@ def fit(video: Path, output: Path, config: FitConfig) -> Iterator[Progress]:
 def _fit(source: VideoInfo, output: Path, config: FitConfig, work: Path) -> Iterator[Progress]:
     yield from fetch_weights(config.speech)
     embedding = load_embedding(config.speech)  # what is missing or damaged is told before the work
+    chosen_reader(config)
     device = yield from ready_device(config.device)
     source_sha256 = FileRecord.of(source.path).sha256
     take = yield from choose_take(source, _tracking(config), work)
