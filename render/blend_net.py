@@ -21,7 +21,7 @@ WIDTH = 32
 LAYERS = 4
 """Convolutions of 3x3 cells."""
 LEAK = 0.1
-"""Slope of what is below zero; with none, all channels end up there within a hundred steps."""
+"""Slope of what is below zero; with none, all channels may end up there, and learn no more."""
 CONTEXT = FOLD * LAYERS
 """So many pixels beside one decide about it, rounded to whole cells."""
 
