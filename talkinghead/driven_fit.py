@@ -67,12 +67,6 @@ class DrivenConfig:
     """Weight of the squared difference of driven from tracked codes."""
     held: float = 3.0
     """Weight of the squared change of what the face's Gaussians do that no picture of the mouth shows."""
-    sync: float = 0.01
-    """Weight of the sync expert's loss (Speech2Lip Eq. 6)..."""
-    reading: float = 0.01
-    """...of the reading expert's (TalkLip Eq. 4 and 6)..."""
-    discriminator: float = 0.002
-    """...and of the discriminator's (TalkLip Eq. 2), in units of the absolute difference of pictures."""
 
 
 @dataclass(frozen=True)

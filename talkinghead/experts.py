@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,12 +33,35 @@ from tools.tracked_clip import TrackedClip
 from tools.video import VideoInfo
 
 Result = TypeVar("Result")
+Part = TypeVar("Part", SyncConfig, VisemeTraining, ReadingConfig, DiscriminatorConfig)
 MOST_FRAMES = 3000
 """Frames of a long clip, from its start, that experts are trained on and that are driven."""
 
 
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """How experts are made, how much what they say counts, and how the mouth learns from it."""
+
+    driven: DrivenConfig = field(default_factory=DrivenConfig)
+    """How the mouth learns to be driven."""
+    sync_weight: float = 0.01
+    """Of the sync expert's loss (Speech2Lip Eq. 6)..."""
+    reading_weight: float = 0.01
+    """...of the reading expert's (TalkLip Eq. 4 and 6)..."""
+    discriminator_weight: float = 0.002
+    """...and of the discriminator's (TalkLip Eq. 2), in units of the absolute difference of pictures."""
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    """How the sync expert is trained."""
+    reader: VisemeTraining = field(default_factory=VisemeTraining)
+    """How a person's own lip reader is trained."""
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    """What of a reading counts."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """How the discriminator learns. All seeds are added to the fit's."""
+
+
 def judged_lips(
-    info: VideoInfo, clip: TrackedClip, model: HeadModel, lips: FittedLips, driven: DrivenConfig, config: FitConfig
+    info: VideoInfo, clip: TrackedClip, model: HeadModel, lips: FittedLips, recipe: ExpertsConfig, config: FitConfig
 ) -> Generator[Progress, None, FittedLips]:
     """Lets the experts that were asked for judge the mouth as speech drives it; the model's motion fields change.
 
@@ -47,15 +70,16 @@ def judged_lips(
 
     Raises:
         UnjudgedClipError: the face is not seen long enough at a time.
+        LipClipError, FeatureUnavailableError, EncoderWeightsError: an expert cannot be made.
     """
     count = min(clip.fitted_frames, MOST_FRAMES)
     mouths = fitted_lip_clip(info, clip, count)
     speech = SpeechFeatureTrack(lips.speech.features[:count], lips.speech.fps)
-    experts = yield from _experts(mouths, speech, driven, config)
+    experts = yield from _experts(mouths, speech, recipe, config)
     transforms = landmark_transforms(clip.landmarks[:count], clip.topology, info)
-    heard = _heard_elsewhere(clip, lips, speech, driven.folds)
+    heard = _heard_elsewhere(clip, lips, speech, recipe.driven.folds)
     job = DrivenClip(clip, mouths, transforms, heard, lips.predictor)
-    return replace(lips, predictor=(yield from fit_driven(job, model, experts, driven, config.seed)))
+    return replace(lips, predictor=(yield from fit_driven(job, model, experts, recipe.driven, config.seed)))
 
 
 def _heard_elsewhere(clip: TrackedClip, lips: FittedLips, speech: SpeechFeatureTrack, folds: int) -> HeardFrames:
@@ -69,19 +93,25 @@ def _heard_elsewhere(clip: TrackedClip, lips: FittedLips, speech: SpeechFeatureT
 
 
 def _experts(
-    mouths: LipClip, speech: SpeechFeatureTrack, driven: DrivenConfig, config: FitConfig
+    mouths: LipClip, speech: SpeechFeatureTrack, recipe: ExpertsConfig, config: FitConfig
 ) -> Generator[Progress, None, list[WeightedExpert]]:
     """Those that were asked for, trained on the person where they need it."""
     found = []
     if "sync" in config.experts:
-        job = train_sync_expert(mouths, speech, SyncConfig(seed=config.seed))
-        found.append(WeightedExpert((yield from _trained("sync expert", job)), driven.sync))
+        job = train_sync_expert(mouths, speech, seeded(recipe.sync, config))
+        found.append(WeightedExpert((yield from _trained("sync expert", job)), recipe.sync_weight))
     if "reading" in config.experts:
-        found.append(WeightedExpert((yield from _reading_expert(mouths, speech, config)), driven.reading))
+        reading = yield from _reading_expert(mouths, speech, recipe, config)
+        found.append(WeightedExpert(reading, recipe.reading_weight))
     if "discriminator" in config.experts:
-        judge = DiscriminatorExpert(DiscriminatorConfig(seed=config.seed), torch.device("cpu"))
-        found.append(WeightedExpert(judge, driven.discriminator))
+        judge = DiscriminatorExpert(seeded(recipe.discriminator, config), torch.device("cpu"))
+        found.append(WeightedExpert(judge, recipe.discriminator_weight))
     return found
+
+
+def seeded(part: Part, config: FitConfig) -> Part:
+    """A part of a recipe whose seed is the fit's and its own."""
+    return replace(part, seed=part.seed + config.seed)
 
 
 def chosen_reader(config: FitConfig) -> AutoAvsrReader | VisemeReader | None:
@@ -97,15 +127,15 @@ def chosen_reader(config: FitConfig) -> AutoAvsrReader | VisemeReader | None:
 
 
 def _reading_expert(
-    mouths: LipClip, speech: SpeechFeatureTrack, config: FitConfig
+    mouths: LipClip, speech: SpeechFeatureTrack, recipe: ExpertsConfig, config: FitConfig
 ) -> Generator[Progress, None, ReadingExpert]:
     reader = chosen_reader(config)
     if reader is None:
-        job = train_reader([mouths], [speech], VisemeTraining(seed=config.seed))
+        job = train_reader([mouths], [speech], seeded(recipe.reader, config))
         reader = yield from _trained("lip reader", job)
     if isinstance(reader, VisemeReader):
         reader = VisemeLipReader(reader, mouths, speech)
-    return ReadingExpert(reader, mouths.fps, HIDDEN, ReadingConfig(seed=config.seed))
+    return ReadingExpert(reader, mouths.fps, HIDDEN, seeded(recipe.reading, config))
 
 
 def _trained(name: str, job: Generator[TrainingProgress, None, Result]) -> Generator[Progress, None, Result]:

@@ -164,7 +164,7 @@ def _learn_lips(
     lips = yield from fit_lips(info, clip, embedding, config)
     if not config.experts:
         return lips
-    return (yield from judged_lips(info, clip, model, lips, RECIPES[config.preset].driven, config))
+    return (yield from judged_lips(info, clip, model, lips, RECIPES[config.preset].experts, config))
 
 
 def _mended(

@@ -9,7 +9,7 @@ from render.motion import MotionFieldConfig
 from render.registration import RegistrationConfig
 from render.seeding import SeedingConfig
 from talkinghead.config import Preset
-from talkinghead.driven_fit import DrivenConfig
+from talkinghead.experts import ExpertsConfig
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Recipe:
     refinement: RegistrationConfig = field(default_factory=lambda: RegistrationConfig(scales=(1.0,) * 5))
     frames: int = 600
     """Most frames that are fitted. They wait on disk, about 1 MB each at 512 px."""
-    driven: DrivenConfig = field(default_factory=DrivenConfig)
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     """How the mouth learns to be driven, where experts judge it."""
 
 
