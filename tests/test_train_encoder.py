@@ -99,14 +99,22 @@ def test_a_missing_synthesiser_is_named(
     assert "apt install flite" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["se4lip", "pase"])
-def test_lip_encoders_are_learned_from_videos(videos: Path, tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        ("se4lip", EncoderConfig("stft", "cnn")),
+        ("pase", EncoderConfig("stft", "cnn")),
+        ("talklip", EncoderConfig("local", "local")),
+    ],
+)
+def test_lip_encoders_are_learned_from_videos(
+    videos: Path, tmp_path: Path, method: str, config: EncoderConfig
+) -> None:
     output = tmp_path / f"{method}.safetensors"
-    options = ["--method", method, "--steps", "1", "--network", "cnn", "--holdout", "0.2"]
+    options = ["--method", method, "--steps", "1", "--network", config.network, "--holdout", "0.2"]
     assert main(["train-encoder", str(videos), "-o", str(output), *options]) == 0
     encoder = load_encoder(output)
-    assert encoder.provenance.method == method
-    assert encoder.provenance.config == EncoderConfig("stft", "cnn")
+    assert (encoder.provenance.method, encoder.provenance.config) == (method, config)
     assert encoder.provenance.held_out is not None
     assert [clip.name for clip in encoder.provenance.clips] == ["person.mp4"]
 
@@ -135,6 +143,7 @@ def test_a_lip_prior_is_learned_from_videos(videos: Path, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["--method", "se4lip"], "needs a folder of videos"),
+        (["--method", "talklip"], "--method talklip takes --network local or global"),
         (["nowhere", "--method", "se4lip"], "nowhere"),
         (["nowhere"], "leave the videos away"),
         (["--steps", "0"], "--steps takes 1 or more"),
