@@ -80,10 +80,10 @@ class FitConfig:
     speaks. Asked for at a terminal."""
 
     def __post_init__(self) -> None:
-        _require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
-        _require("--resolution", self.resolution, SMALLEST_RESOLUTION, LARGEST_RESOLUTION)
-        _require("--face", self.face, 1, None)
-        _require("--seed", self.seed, 0, None)
+        require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
+        require("--resolution", self.resolution, SMALLEST_RESOLUTION, LARGEST_RESOLUTION)
+        require("--face", self.face, 1, None)
+        require("--seed", self.seed, 0, None)
         _require_speech(self.speech)
         if self.reader not in (VISEME_READER, OUTSIDE_READER) and not self.reader.endswith(TRAINED_SPEECH_SUFFIX):
             raise UserError(
@@ -140,10 +140,10 @@ class SpeakConfig:
     left out is written into the avatar's log."""
 
     def __post_init__(self) -> None:
-        _require("--crf", self.crf, 0, 51)
-        _require("--mouth-gain", self.mouth_gain, 0, MOST_MOUTH_GAIN)
-        _require("--audio-offset", self.audio_offset, -LARGEST_OFFSET_S, LARGEST_OFFSET_S)
-        _require("--seed", self.seed, 0, None)
+        require("--crf", self.crf, 0, 51)
+        require("--mouth-gain", self.mouth_gain, 0, MOST_MOUTH_GAIN)
+        require("--audio-offset", self.audio_offset, -LARGEST_OFFSET_S, LARGEST_OFFSET_S)
+        require("--seed", self.seed, 0, None)
         if self.is_in_place and self.pose != SOURCE:
             raise UserError(
                 f"--pose {self.pose} needs another background than the footage, in which the head is where it was "
@@ -242,7 +242,7 @@ class DubConfig:
 
     def __post_init__(self) -> None:
         if self.workers is not None:
-            _require("--workers", self.workers, 1, MOST_WORKERS)
+            require("--workers", self.workers, 1, MOST_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ class CompareConfig:
     processor; cuda, only the GPU; cpu, only the processor."""
 
     def __post_init__(self) -> None:
-        _require("--seed", self.seed, 0, None)
+        require("--seed", self.seed, 0, None)
         for name in self.features:
             _require_speech(name)
         labels = [speech_label(name) for name in self.features]
@@ -333,61 +333,7 @@ class BenchConfig:
     """Measure the avatar alone; the rasterizer takes one to two minutes, nearly all of them its reference."""
 
     def __post_init__(self) -> None:
-        _require("--seconds", self.seconds, 1, 3600)
-
-
-@dataclass(frozen=True)
-class TrainEncoderConfig:
-    """How a speech encoder is trained."""
-
-    method: Literal["phones", "se4lip", "pase", "talklip", "lip-prior", "reader", "observer"] = "phones"
-    """What to train: phones, the embedded encoder, on speech that this machine's synthesisers speak; se4lip, pase or
-    talklip, on the lips in videos; lip-prior, the small map from what the embedded encoder hears to anybody's lips;
-    reader, a lip reader for `fit --reader`, or observer, one that measures for `evaluate --observer`, on videos."""
-    steps: int | None = None
-    """Batches; by default 8000 (phones), 20000 (se4lip, pase, talklip), or some hundred for each video (reader,
-    observer)."""
-    seed: int = 0
-    """Everything random follows from it."""
-    holdout: float = 0.2
-    """Share of every video, at its end, that is not learned from but measured on: 0 to 0.5."""
-    spectrogram: Literal["stft", "mel"] = "stft"
-    """What SE4Lip and PASE hear: 257 linear bins as in the paper, or 80 mel bands."""
-    network: Literal["gru", "cnn", "local", "global"] = "gru"
-    """How they hear it: the paper's recurrent network, or a convolutional one; TalkLip: local, which hears 0.2 s, or
-    global, a transformer."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where SE4Lip, PASE and TalkLip are trained."""
-
-    def __post_init__(self) -> None:
-        _require("--holdout", self.holdout, 0, LARGEST_HOLDOUT)
-        _require("--seed", self.seed, 0, None)
-        if self.steps is not None:
-            _require("--steps", self.steps, 1, None)
-        if (self.method == "talklip") != (self.network in ("local", "global")):
-            raise UserError(
-                "--method talklip takes --network local or global, and no other method does, "
-                f"got {self.method} with {self.network}"
-            )
-
-
-@dataclass(frozen=True)
-class AblationConfig:
-    """How the variants of SE4Lip's Table 6 are trained, all alike."""
-
-    steps: int = 300
-    """Batches of each variant; the paper trains far longer."""
-    seed: int = 0
-    """Everything random follows from it."""
-    holdout: float = 0.2
-    """Share of every video, at its end, that is measured on: 0.05 to 0.5."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where to train."""
-
-    def __post_init__(self) -> None:
-        _require("--steps", self.steps, 1, None)
-        _require("--seed", self.seed, 0, None)
-        _require("--holdout", self.holdout, 0.05, LARGEST_HOLDOUT)
+        require("--seconds", self.seconds, 1, 3600)
 
 
 def speech_label(speech: str) -> str:
@@ -405,7 +351,7 @@ def _require_speech(speech: str) -> None:
         raise UserError(f"--speech takes {', '.join(names)} or a {TRAINED_SPEECH_SUFFIX} file, got {speech!r}")
 
 
-def _require(option: str, value: float, least: float, most: float | None) -> None:
+def require(option: str, value: float, least: float, most: float | None) -> None:
     """
     Raises:
         UserError: the value is out of its range, or no number.

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from talkinghead.arguments import Audio, JsonFile, OptionalVideos, Output, Videos, check_sound
-from talkinghead.config import AblationConfig, FeaturesConfig, TrainEncoderConfig
+from talkinghead.config import FeaturesConfig
 from talkinghead.terminal import print_table, show, write_text
+from talkinghead.training_config import AblationConfig, TrainEncoderConfig
 from tools.errors import UserError
 
 if TYPE_CHECKING:

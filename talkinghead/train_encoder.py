@@ -1,9 +1,9 @@
 """`talkinghead train-encoder`: the embedded encoder from Debian's speech synthesisers, lip encoders from videos.
 
-    phones      sentences -> encoders.corpus -> encoders.training     the embedded default
-    se4lip, pase, talklip   videos -> lip clips   -> encoders.contrastive   SE4Lip, PASE, TalkLip
-    lip-prior      videos -> measured lips   -> encoders.lip_prior    from what is heard to how lips move
-    reader, observer   videos -> lip clips   -> encoders.experts      lip readers
+phones      sentences -> encoders.corpus -> encoders.training     the embedded default
+se4lip, pase, talklip   videos -> lip clips   -> encoders.contrastive   SE4Lip, PASE, TalkLip
+lip-prior      videos -> measured lips   -> encoders.lip_prior    from what is heard to how lips move
+reader, observer   videos -> lip clips   -> encoders.experts      lip readers
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from encoders.phones import PHONES
 from encoders.speech import SpeechEncoder
 from encoders.training.figures import held_out_figures, mean_figures
 from encoders.training.phone_training import PhoneTrainer, PhoneTrainingConfig
-from talkinghead.config import AblationConfig, TrainEncoderConfig
 from talkinghead.file_record import FileRecord
 from talkinghead.lip_clips import find_videos, read_lip_clip
 from talkinghead.lip_measurement import in_step, measure_lips
 from talkinghead.outputs import work_folder
 from talkinghead.progress import Progress, relayed
+from talkinghead.training_config import AblationConfig, TrainEncoderConfig
 
 CHECKPOINT_S = 120.0
 STATE = "training.safetensors"
@@ -146,9 +146,7 @@ def _left_out(people: Sequence[MeasuredLips]) -> dict[str, float]:
         agreement(fit_lip_prior([*people[:index], *people[index + 1 :]]).predict(lips.speech), lips)
         for index, lips in enumerate(people)
     ]
-    return {
-        name: round(float(np.mean([getattr(one, name) for one in found])), 3) for name in ("opening", "width")
-    }
+    return {name: round(float(np.mean([getattr(one, name) for one in found])), 3) for name in ("opening", "width")}
 
 
 def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:

@@ -32,7 +32,8 @@ from encoders.contrastive.talklip_paths import GlobalPath, LocalPath, positions
 from encoders.contrastive.training import ContrastiveTraining, train
 from encoders.contrastive.windows import ClipWindows
 from encoders.errors import EncoderWeightsError
-from talkinghead.config import TALKLIP_SPEECH, FitConfig, TrainEncoderConfig
+from talkinghead.config import TALKLIP_SPEECH, FitConfig
+from talkinghead.training_config import TrainEncoderConfig
 from tools.errors import UserError
 
 PAPER_TABLE_3 = """
