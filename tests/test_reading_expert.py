@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from encoders.contrastive.lip_clips import LipClip
+from encoders.contrastive.losses import sound_contrast
 from encoders.errors import LipClipError
 from encoders.experts.judged import JudgedMouths
-from encoders.experts.reading import ReadingConfig, ReadingExpert, VisemeLipReader, contrastive_error
+from encoders.experts.reading import ReadingConfig, ReadingExpert, VisemeLipReader, apart
 from encoders.experts.viseme_reader import VisemeReader, shown
 from encoders.experts.viseme_training import VisemeTraining, train_reader
 from encoders.features import SpeechFeatureTrack
@@ -115,7 +116,7 @@ def test_equation_6_by_hand() -> None:
             math.exp(float(sounds[i] @ sounds[j]) / temperature) for j in range(4) if abs(steps[i] - steps[j]) >= 3
         ]
         terms.append(-math.log(right / (right + sum(wrong))))
-    assert float(contrastive_error(sounds, lips, steps, temperature)) == pytest.approx(sum(terms) / 4, rel=1e-5)
+    assert float(sound_contrast(sounds, lips, apart(steps), temperature)) == pytest.approx(sum(terms) / 4, rel=1e-5)
 
 
 def test_what_is_normalised_before_and_after_the_layers_has_no_length(reader: VisemeLipReader, person: Person) -> None:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.contrastive.lip_clips import LipClip
+from encoders.contrastive.losses import sound_contrast
 from encoders.experts.judged import JudgedMouths
 from encoders.experts.viseme_reader import VisemeReader, reached, reading_frames, shown
 from encoders.experts.viseme_training import LabelledMouths
@@ -123,7 +124,7 @@ class ReadingExpert(nn.Module):
         masked = steps.rendered.nonzero()[:, 0]
         sounds = _projected(steps.heard[masked], self.of_sound)
         lips = _projected(reading.context[masked], self.of_lips)
-        contrast = contrastive_error(sounds, lips, masked, self._config.temperature)
+        contrast = sound_contrast(sounds, lips, apart(masked), self._config.temperature)
         return self._config.reading * reading.error + self._config.contrast * contrast
 
     def learned(self) -> Sequence[nn.Parameter]:
@@ -140,18 +141,9 @@ class ReadingExpert(nn.Module):
         return replace(judged, frames=judged.frames[chosen], **tensors)
 
 
-def contrastive_error(sounds: Tensor, lips: Tensor, steps: Tensor, temperature: float) -> Tensor:
-    """Eq. 6, the mean over masked frames; each of them needs no negative.
-
-    Args:
-        sounds, lips: [n, size] embeddings F(E) and F(R) of the masked frames, of length one.
-        steps: [n] when they are, READING_RATE a second.
-    """
-    right = (sounds * lips).sum(dim=1, keepdim=True) / temperature
-    near = (steps[:, None] - steps).abs() < NEAR
-    wrong = (sounds @ sounds.T / temperature).masked_fill(near, -torch.inf)
-    logits = torch.cat([right, wrong], dim=1)
-    return functional.cross_entropy(logits, torch.zeros(len(steps), dtype=torch.long, device=logits.device))
+def apart(steps: Tensor) -> Tensor:
+    """bool [n, n]: pairs of steps [n], READING_RATE a second, that may be held to sound different."""
+    return (steps[:, None] - steps).abs() >= NEAR
 
 
 def _projected(x: Tensor, layer: nn.Linear) -> Tensor:
