@@ -23,7 +23,7 @@ from encoders.experts.viseme_training import (
 from encoders.features import SpeechFeatureTrack, speech_features
 from encoders.speech import SpeechEncoder
 
-PEOPLE_STEPS = 150
+PEOPLE_STEPS = 100
 """Batches for each person beyond the first: there is more to learn."""
 
 
