@@ -48,7 +48,8 @@ def shown(mouths: Tensor, still: Tensor) -> Tensor:
     Args:
         still: [3, LIP_HEIGHT, LIP_WIDTH] mean picture of the person.
     """
-    return CONTRAST * functional.avg_pool2d((mouths - still).flatten(0, -4), POOLING).unflatten(0, mouths.shape[:-3])
+    pooled = functional.avg_pool2d(mouths.flatten(0, -4), POOLING).unflatten(0, mouths.shape[:-3])
+    return CONTRAST * (pooled - functional.avg_pool2d(still, POOLING))
 
 
 class ResidualBlock(nn.Module):

@@ -214,7 +214,7 @@ def _batch(
         person = people[index]
         start = int(torch.randint(max(1, len(person) - RUN + 1), (), generator=generator))
         part = slice(start, start + RUN)
-        pictures = _augmented(person.mouths[part] / 255 - person.still, config, generator)
+        pictures = _augmented(person.mouths[part], person.still, config, generator)
         pictures = pictures * person.seen[part, None, None, None]
         runs.append((pictures, person.visemes[part], person.seen[part]))
     return tuple(torch.stack([_filled(run) for run in column]) for column in zip(*runs, strict=True))
@@ -224,16 +224,17 @@ def _filled(run: Tensor) -> Tensor:
     return torch.cat([run, run.new_zeros(RUN - len(run), *run.shape[1:])])
 
 
-def _augmented(mouths: Tensor, config: VisemeTraining, generator: torch.Generator) -> Tensor:
-    """A run [T, 3, H, W] less the still face, changed alike in all pictures, as `shown` gives it."""
+def _augmented(mouths: Tensor, still: Tensor, config: VisemeTraining, generator: torch.Generator) -> Tensor:
+    """A run uint8 [T, 3, H, W], changed alike in all pictures and in the still face, as `shown` gives it."""
 
     def chance(share: float) -> bool:
         return float(torch.rand((), generator=generator)) < share
 
-    mouths = mouths.flip(-1) if chance(0.5) else mouths
-    mouths = mouths.roll(torch.randint(-config.shift, config.shift + 1, (2,), generator=generator).tolist(), (-2, -1))
-    mouths = mouths * (1 + config.gain * (2 * torch.rand(3, 1, 1, generator=generator) - 1))
-    pictures = shown(mouths, torch.zeros(()))
+    if chance(0.5):
+        mouths, still = mouths.flip(-1), still.flip(-1)
+    shift = torch.randint(-config.shift, config.shift + 1, (2,), generator=generator).tolist()
+    pictures = shown(mouths.roll(shift, (-2, -1)) / 255, still.roll(shift, (-2, -1)))
+    pictures = pictures * (1 + config.gain * (2 * torch.rand(3, 1, 1, generator=generator) - 1))
     if chance(config.blur):
         pictures = functional.avg_pool2d(functional.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return pictures + CONTRAST * config.noise * torch.randn(pictures.shape, generator=generator)
