@@ -63,7 +63,7 @@ class DrivenConfig:
     """...and for planes and layers of the motion fields."""
     picture: float = 1.0
     """Weight of the absolute difference of rendered mouths from real ones (TalkLip Eq. 1)."""
-    codes: float = 0.02
+    codes: float = 0.2
     """Weight of the squared difference of driven from tracked codes."""
     held: float = 3.0
     """Weight of the squared change of what the face's Gaussians do that no picture of the mouth shows."""

@@ -46,7 +46,7 @@ class ExpertsConfig:
     """How the mouth learns to be driven."""
     sync_weight: float = 0.01
     """Of the sync expert's loss (Speech2Lip Eq. 6)..."""
-    reading_weight: float = 0.01
+    reading_weight: float = 0.03
     """...of the reading expert's (TalkLip Eq. 4 and 6)..."""
     discriminator_weight: float = 0.002
     """...and of the discriminator's (TalkLip Eq. 2), in units of the absolute difference of pictures."""
