@@ -143,6 +143,8 @@ def ablate(job: ExpertAblation) -> Generator[Progress, None, list[Line]]:
     Raises:
         UserError: see `fit`.
     """
+    for video in job.videos:
+        probe(video)  # complains before anything slow begins
     job.output.mkdir(parents=True, exist_ok=True)
     observer = yield from _observer(job)
     lines = []

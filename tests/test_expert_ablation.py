@@ -117,11 +117,14 @@ def test_every_variant_is_a_fit_of_its_own() -> None:
     assert fits[0] == FitConfig() and len({repr(one) for one in fits}) == len(VARIANTS)
 
 
-def test_an_unknown_variant_and_a_wrong_path(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_variant_and_a_wrong_path(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match="--variants takes baseline"):
         ExpertAblation((), Path("x"), variants=("+ nothing",))
     assert main(["no.mp4", *arguments[1:]]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_mean_over_clips_and_spread_over_seeds() -> None:
