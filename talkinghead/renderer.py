@@ -82,7 +82,8 @@ class AvatarRenderer:
         self._side = self._crop.resolution
         self._whole: Window = (slice(0, self._side), slice(0, self._side))
         self.region = BlendRegion(avatar, with_eyes)
-        self._mouth = BlendRegion(avatar) if with_eyes else self.region
+        mends_less = with_eyes and avatar.blend_net is not None
+        self._mouth = BlendRegion(avatar) if mends_less else self.region
         self._device = device_for(device)
         self._mender = None if avatar.blend_net is None else Mender(copy.deepcopy(avatar.blend_net), self._device)
         self.batch_size = batch_size_for(self._device, self._side)
