@@ -67,6 +67,11 @@ class SpeechFeatureTrack:
         return self.features[:, _ARTICULATION:-2]
 
     @property
+    def heard(self) -> np.ndarray:
+        """[T, F] what lips are learned from: embedding and articulatory targets."""
+        return np.concatenate([self.embedding, self.articulation], axis=1)
+
+    @property
     def log_energy(self) -> np.ndarray:
         """[T] natural logarithm of power relative to the reference level."""
         return self.features[:, -2]

@@ -115,7 +115,7 @@ class LipMotionPredictor:
         prior = (prior or load_lip_prior()) if settings.prior > 0 else None
         used = _usable_frames(speech, codes, opening, settings.maximum_frames)
         mean, scale = _normalisation(speech, used, settings.articulation)
-        windows = _windows(_inputs(speech.features), mean, scale, settings.window_s, speech.fps)[used]
+        windows = _windows(speech.heard, mean, scale, settings.window_s, speech.fps)[used]
         norm = np.sqrt((windows**2).sum(axis=1).mean()) or 1.0
         support = windows / norm
         heard = np.zeros((len(used), 2)) if prior is None else prior.predict(speech)[used].astype(np.float64)
@@ -188,8 +188,8 @@ class LipMotionPredictor:
     def _heard(self, rows: np.ndarray, context: int) -> HeardFrames:
         """For feature rows [n, D], `context` at either end being context only."""
         core = slice(context, len(rows) - context)
-        windows = _windows(_inputs(rows), self.feature_mean, self.feature_scale, self.settings.window_s, self.fps)[core]
         speech = SpeechFeatureTrack(rows, self.fps)
+        windows = _windows(speech.heard, self.feature_mean, self.feature_scale, self.settings.window_s, self.fps)[core]
         codes = self.code_offset + kernel(windows, self.support, self.settings.regression) @ self.weights
         if self.prior is not None:
             codes += self.prior.predict(speech)[core] @ self.prior_map
@@ -289,15 +289,9 @@ def _usable_frames(speech: SpeechFeatureTrack, codes: np.ndarray, opening: np.nd
     return used[np.linspace(0, len(used) - 1, min(maximum, len(used))).round().astype(int)]
 
 
-def _inputs(features: np.ndarray) -> np.ndarray:
-    """The columns that the regression reads, [n, F]: embedding and articulatory targets."""
-    track = SpeechFeatureTrack(features, Fraction(1))
-    return np.concatenate([track.embedding, track.articulation], axis=1)
-
-
 def _normalisation(speech: SpeechFeatureTrack, used: np.ndarray, articulation: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean and divisor [F] of the inputs over the used frames; a group's columns share its weight."""
-    inputs = _inputs(speech.features[used]).astype(np.float64)
+    inputs = speech.heard[used].astype(np.float64)
     columns = speech.embedding.shape[1]
     weight = np.full(inputs.shape[1], max(articulation, _NO_WEIGHT) / (inputs.shape[1] - columns))
     weight[:columns] = 1.0 / columns

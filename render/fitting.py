@@ -339,14 +339,8 @@ class HeadFitter:
         return part if part.any() else frame.face  # a closed mouth has no inside
 
     def _window(self, part: np.ndarray) -> tuple[slice, slice]:
-        """A random window around a random point of a part of the picture."""
-        rng = np.random.default_rng([self.seed, 1, self.step])
-        inside = np.flatnonzero(part)
-        place = inside[rng.integers(len(inside))] if len(inside) else part.size // 2
-        middle = np.array(np.unravel_index(place, part.shape))
-        side = min(self.config.loss.window, *part.shape)
-        first = np.clip(middle - side // 2, 0, np.array(part.shape) - side)
-        return slice(int(first[0]), int(first[0]) + side), slice(int(first[1]), int(first[1]) + side)
+        """The window of this step, somewhere on a part of the picture."""
+        return random_window(part, self.config.loss.window, np.random.default_rng([self.seed, 1, self.step]))
 
     def _background_at(self, resolution: int) -> Tensor:
         if resolution not in self._backgrounds:
@@ -363,3 +357,13 @@ class HeadFitter:
             densify_and_prune(branch, self.optimizer, pull, cap, self.config.growth, generator)
             self._pull[name] = torch.zeros(len(branch), device=self.device)
         self._pulled_steps = 0
+
+
+def random_window(part: np.ndarray, side: int, random: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a square of at most `side` px around a random point of a part [H, W] of a picture."""
+    inside = np.flatnonzero(part)
+    place = inside[random.integers(len(inside))] if len(inside) else part.size // 2
+    middle = np.array(np.unravel_index(place, part.shape))
+    side = min(side, *part.shape)
+    first = np.clip(middle - side // 2, 0, np.array(part.shape) - side)
+    return slice(int(first[0]), int(first[0]) + side), slice(int(first[1]), int(first[1]) + side)

@@ -174,7 +174,6 @@ class Branch(nn.Module):
             torch.sigmoid(color_logits),
         )
 
-
     def layer(
         self, posed: Gaussians, front: RenderOutput, camera: Camera, backend: Backend, corners: torch.Generator | None
     ) -> RenderOutput:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from render._workers import torch_on_one_thread
 from render.blend_net import BlendNet
+from render.fitting import random_window
 from render.losses import LossWeights, window_loss
 from render.pipelining import prefetched
 from talkinghead.avatar import Avatar
@@ -170,19 +171,10 @@ def training_pastes(
         (person,) = renderer.person([DrivenFrame(number, codes[number])])
         mask, alpha, free = renderer.region.mask(number), person[..., 3].copy(), over(person, avatar.background)
         in_place = Paste(composite(truth, free, whole, mask), mask, within_reach(mask), truth)
-        window = _square(mask, training.side, random)
+        window = random_window(mask, training.side, random)
         alone = _cut(Paste(free, alpha, seen_within_reach(mask, alpha), truth), window)
         is_pierced = random.random() < training.pierced
         yield [_cut(in_place, window), pierced(alone, training, random) if is_pierced else alone]
-
-
-def _square(mask: np.ndarray, side: int, random: np.random.Generator) -> Window:
-    """A square around a random pixel of a region, inside the crop."""
-    inside = np.flatnonzero(mask)
-    middle = np.array(divmod(int(random.choice(inside)), len(mask))) if len(inside) else np.array(mask.shape) // 2
-    side = min(side, len(mask))
-    top, left = np.clip(middle - side // 2, 0, len(mask) - side).tolist()
-    return slice(top, top + side), slice(left, left + side)
 
 
 def _cut(paste: Paste, window: Window) -> Paste:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -43,7 +42,7 @@ from talkinghead.evaluate import check_length, measure
 from talkinghead.evaluation.available import Available, available
 from talkinghead.evaluation.drives import AUDIO, SHUFFLED, TRACKED
 from talkinghead.evaluation.instruments import Measure
-from talkinghead.evaluation.result import Figures, finite
+from talkinghead.evaluation.result import Figures, finite, restored
 from talkinghead.file_record import FileRecord
 from talkinghead.fit import exchange_lips, fit
 from talkinghead.outputs import COMPARISON_NAME, MANIFEST_NAME, check_new_avatar, work_folder
@@ -230,10 +229,7 @@ def _read(path: Path, key: str) -> _Measured | None:
             return None
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    rows = {
-        row: {name: math.nan if value is None else value for name, value in figures.items()}
-        for row, figures in content["rows"].items()
-    }
+    rows = {row: restored(figures) for row, figures in content["rows"].items()}
     return _Measured(content["seconds"], content["protocol"], rows)
 
 

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
@@ -31,10 +32,9 @@ import tyro
 
 from encoders.bundle import DEFAULT_BUNDLE
 from encoders.errors import EncoderWeightsError
-from encoders.experts.observer import OBSERVER_TRAINING, VisemeObserver, train_observer
+from encoders.experts.observer import VisemeObserver
 from encoders.experts.viseme_file import LipReaderProvenance, load_observer, save_lip_reader
-from encoders.experts.viseme_recipe import PEOPLE_STEPS
-from encoders.features import speech_features
+from encoders.experts.viseme_recipe import lip_reader_training, train_lip_reader
 from talkinghead import __version__
 from talkinghead.avatar import load_avatar
 from talkinghead.config import EVALUATION_HOLDOUT, LARGEST_HOLDOUT, EvaluateConfig, FitConfig, Preset
@@ -43,7 +43,7 @@ from talkinghead.evaluation.available import Available
 from talkinghead.evaluation.drives import AUDIO, SHUFFLED, TRACKED, TRUTH
 from talkinghead.evaluation.lips import LipInstrument
 from talkinghead.evaluation.pictures import PictureInstrument
-from talkinghead.evaluation.result import Figures, cell, finite
+from talkinghead.evaluation.result import Figures, cell, finite, restored
 from talkinghead.evaluation.visemes import VisemeInstrument
 from talkinghead.file_record import FileRecord
 from talkinghead.fit import exchange_lips, fit
@@ -174,7 +174,7 @@ class _Task:
     def __str__(self) -> str:
         return f"{self.video.stem}, seed {self.seed}, {self.variant}"
 
-    @property
+    @cached_property
     def config(self) -> FitConfig:
         return VARIANTS[self.variant].of(self.job.config(self.video, self.seed))
 
@@ -196,8 +196,7 @@ class _Task:
 
 def _observer(job: ExpertAblation) -> Generator[Progress, None, VisemeObserver]:
     """Trained on the parts of all clips that heads are fitted to, unless it is there."""
-    path, encoder = job.output / OBSERVER_NAME, DEFAULT_BUNDLE.load()
-    clips, speech = [], []
+    path, clips = job.output / OBSERVER_NAME, []
     for video in job.videos:
         task = _Task(job, video, job.seeds[0], BASELINE)
         yield from _head(task)
@@ -205,15 +204,13 @@ def _observer(job: ExpertAblation) -> Generator[Progress, None, VisemeObserver]:
         whole = yield from read_lip_clip(video)
         samples = delayed(whole.samples, facts.sound_delay_frames, facts.fps)
         clips.append(replace(whole, samples=samples).part(0, facts.fitted_frames))
-        speech.append(speech_features(clips[-1].samples, encoder, facts.fps, facts.fitted_frames))
-    training = replace(OBSERVER_TRAINING, steps=OBSERVER_TRAINING.steps + PEOPLE_STEPS * (len(clips) - 1))
-    provenance = LipReaderProvenance.of("observer", clips, training, None)
+    provenance = LipReaderProvenance.of("observer", clips, lip_reader_training("observer", len(clips), 0), None)
     with contextlib.suppress(EncoderWeightsError):  # none yet, or half a file: it is trained below
         observer, known = load_observer(path)
         if known == provenance:
             return observer
-    steps = train_observer(clips, speech, training)
-    observer = yield from relayed(steps, lambda event: Progress("observer", event.step, event.steps))
+    steps = train_lip_reader("observer", clips, DEFAULT_BUNDLE.load(), held_out=0.0, seed=0)
+    observer, provenance = yield from relayed(steps, lambda event: Progress("observer", event.step, event.steps))
     save_lip_reader(observer, provenance, path)
     return observer
 
@@ -265,8 +262,7 @@ def _read(path: Path, key: str) -> dict[str, Figures] | None:
             return None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    rows = content["rows"].items()
-    return {row: {name: math.nan if v is None else v for name, v in figures.items()} for row, figures in rows}
+    return {row: restored(figures) for row, figures in content["rows"].items()}
 
 
 def table(lines: Sequence[Line]) -> list[tuple[str, ...]]:

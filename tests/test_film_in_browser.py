@@ -22,11 +22,16 @@ const video = document.querySelector("video"), canvas = document.createElement("
 [canvas.width, canvas.height] = [WIDTH, HEIGHT];
 const context = canvas.getContext("2d", {willReadFrequently: true}), seen = [];
 if (video.readyState < video.HAVE_CURRENT_DATA) await new Promise(done => video.onloadeddata = done);
+const shownAt = time => new Promise(done => {  // a busy browser says that it has jumped before it shows the picture
+  const look = (_, picture) => Math.abs(picture.mediaTime - time) < .03 ? done() : wait();
+  const wait = () => video.requestVideoFrameCallback(look);
+  wait();
+});
 for (const time of TIMES) {
   const jumped = new Promise(done => video.onseeked = done);
+  const shown = shownAt(time);
   video.pause(); video.currentTime = time;
-  await jumped;
-  while (video.readyState < video.HAVE_CURRENT_DATA) await new Promise(done => setTimeout(done, 10));
+  await jumped; await shown;
   context.drawImage(video, 0, 0);
   const cells = [];
   for (let row = 0; row < ROWS; row++) for (let column = 0; column < COLUMNS; column++)

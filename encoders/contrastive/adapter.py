@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from encoders.bundle import with_prefix
 from encoders.contrastive.lip_clips import LipClip
-from encoders.contrastive.own_clip import frame_row_timing, own_clip_inputs, train_on_own_clip, untrained_pair
+from encoders.contrastive.own_clip import frame_row_timing, train_on_own_clip, untrained_pair
 from encoders.contrastive.se4lip import Method
 from encoders.contrastive.speech_inputs import windows_at_frames
 from encoders.contrastive.speech_paths import embedded
@@ -81,7 +81,7 @@ class SpeechAdapter:
         timing = frame_row_timing(self.fps)
         reach = timing.window // 2
         for chunk in context_chunks(features, CHUNK_FRAMES, reach, reach):
-            inputs = own_clip_inputs(chunk.rows)
+            inputs = SpeechFeatureTrack(chunk.rows, self.fps).heard
             if inputs.shape[1] != len(self.input_mean):
                 raise EncoderWeightsError(
                     f"the adapter takes {len(self.input_mean)} columns of speech features, got {inputs.shape[1]}; "

@@ -55,7 +55,7 @@ def train_on_own_clip(
     """
     if len(clip) != len(speech):
         raise LipClipError(f"expected features of as many frames as the clip has, {len(clip)}, got {len(speech)}")
-    inputs = own_clip_inputs(speech.features)
+    inputs = speech.heard
     mean, scale = inputs[clip.seen].mean(axis=0), inputs[clip.seen].std(axis=0) + 1e-3
     rows = ((inputs - mean) / scale).astype(np.float32)
     windows = ClipWindows(clip, rows, frame_row_timing(clip.fps), speech.phones.argmax(axis=1))
@@ -75,9 +75,3 @@ def untrained_pair(method: Method, inputs: int, size: int) -> SE4Lip:
 def frame_row_timing(fps: Fraction) -> RowTiming:
     """Feature rows at video frame times; a window lasts as long as the paper's."""
     return RowTiming(float(fps), 0.5 / float(fps), 2 * int(WINDOW_S / 2 * fps) + 1)
-
-
-def own_clip_inputs(features: np.ndarray) -> np.ndarray:
-    """The columns [n, F] of a feature track that the speech side reads: embedding and articulatory targets."""
-    track = SpeechFeatureTrack(features, Fraction(1))
-    return np.concatenate([track.embedding, track.articulation], axis=1)

@@ -27,6 +27,12 @@ PEOPLE_STEPS = 100
 """Batches for each person beyond the first: there is more to learn."""
 
 
+def lip_reader_training(kind: Kind, people: int, seed: int, steps: int | None = None) -> VisemeTraining:
+    """How a lip reader is trained on clips of so many people; arguments as for `train_lip_reader`."""
+    training = VisemeTraining() if kind == "reader" else OBSERVER_TRAINING
+    return replace(training, seed=training.seed + seed, steps=steps or training.steps + PEOPLE_STEPS * (people - 1))
+
+
 def train_lip_reader(
     kind: Kind, clips: Sequence[LipClip], aligner: SpeechEncoder, held_out: float, seed: int, steps: int | None = None
 ) -> Generator[TrainingProgress, None, tuple[VisemeReader | VisemeObserver, LipReaderProvenance]]:
@@ -44,10 +50,7 @@ def train_lip_reader(
     Raises:
         LipClipError: a clip shows hardly a face.
     """
-    training = VisemeTraining() if kind == "reader" else OBSERVER_TRAINING
-    training = replace(
-        training, seed=training.seed + seed, steps=steps or training.steps + PEOPLE_STEPS * (len(clips) - 1)
-    )
+    training = lip_reader_training(kind, len(clips), seed, steps)
     parts = [split_clip(clip, held_out) for clip in clips]
     tracks = [speech_features(clip.samples, aligner, clip.fps, len(clip)) for clip in clips]
     fitted = [part for part, _ in parts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from talkinghead.evaluation.instruments import Measure
@@ -46,3 +47,8 @@ def cell(value: float) -> str:
 def finite(figures: Figures) -> dict[str, float | None]:
     """Figures for JSON, which knows neither infinite nor undefined ones."""
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def restored(figures: Mapping[str, float | None]) -> Figures:
+    """Figures from JSON; those that `finite` left out are undefined."""
+    return {name: math.nan if value is None else value for name, value in figures.items()}
