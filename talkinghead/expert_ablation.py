@@ -31,13 +31,14 @@ from typing import Annotated, Any
 import tyro
 
 from encoders.bundle import DEFAULT_BUNDLE
-from encoders.errors import EncoderWeightsError
+from encoders.errors import EncoderWeightsError, LipClipError
 from encoders.experts.observer import VisemeObserver
 from encoders.experts.viseme_file import LipReaderProvenance, load_observer, save_lip_reader
 from encoders.experts.viseme_recipe import lip_reader_training, train_lip_reader
 from talkinghead import __version__
 from talkinghead.avatar import load_avatar
 from talkinghead.config import EVALUATION_HOLDOUT, LARGEST_HOLDOUT, EvaluateConfig, FitConfig, Preset
+from talkinghead.errors import UnjudgedClipError
 from talkinghead.evaluate import LEAST_FRAMES, measure
 from talkinghead.evaluation.available import Available
 from talkinghead.evaluation.drives import AUDIO, SHUFFLED, TRACKED, TRUTH
@@ -135,10 +136,12 @@ class Line:
     clip: str
     seed: int
     figures: Figures
+    note: str = ""
+    """Why nothing was measured."""
 
 
 def ablate(job: ExpertAblation) -> Generator[Progress, None, list[Line]]:
-    """Measures all variants (the generator's value).
+    """Measures all variants (the generator's value). What cannot be judged on a clip is a line with a note.
 
     Raises:
         UserError: see `fit`.
@@ -157,7 +160,11 @@ def ablate(job: ExpertAblation) -> Generator[Progress, None, list[Line]]:
                     _measured(task, Available(instruments, ())),
                     lambda event, task=task: replace(event, stage=f"{task}: {event.stage}"),
                 )
-                rows = yield from steps
+                try:
+                    rows = yield from steps
+                except (UnjudgedClipError, LipClipError) as error:
+                    lines.append(Line(name, video.stem, seed, dict.fromkeys(COLUMNS, math.nan), f"{task}: {error}"))
+                    continue
                 lines += [Line(name if row == AUDIO else row, video.stem, seed, rows[row]) for row in rows]
     return lines
 
@@ -300,9 +307,11 @@ def _run(job: ExpertAblation) -> None:
     text = []
     for clip in [video.stem for video in job.videos]:
         text += [f"{clip}:", "", *_markdown(table([line for line in lines if line.clip == clip])), ""]
-    rows = table(lines)
-    write_text(job.output / TABLE_NAME, "\n".join([*text, "All clips:", "", *_markdown(rows)]))
+    rows, notes = table(lines), [line.note for line in lines if line.note]
+    write_text(job.output / TABLE_NAME, "\n".join([*text, "All clips:", "", *_markdown(rows), "", *notes]))
     print_table(rows)
+    for note in notes:
+        print(note)
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -141,6 +141,7 @@ def exchange_lips(
         speech_feature=name_in_manifest(config.speech),
         speech_weights_sha256=weights_sha256(config.speech),
         sound_delay_frames=lips.delay_frames,
+        experts=config.experts,
     )
     exchanged = replace(
         avatar,
@@ -326,4 +327,5 @@ def _manifest(
         sound_delay_frames=delay_frames,
         consent=config.consent,
         mouth_kind=config.mouth,
+        experts=config.experts,
     )

@@ -49,6 +49,7 @@ def _avatar_facts(folder: Path, manifest: AvatarManifest) -> tuple[Fact, ...]:
         Fact("expression", f"{manifest.codes} codes from {manifest.topology} landmarks"),
         Fact("speech encoder", manifest.speech_encoder),
         Fact("lips driven by", _speech(manifest)),
+        *([Fact("mouth judged by", ", ".join(manifest.experts))] if manifest.experts else []),
         *([Fact("mended by", "a Blend-Net")] if manifest.blend_net else []),
         Fact("fit", f"preset {manifest.preset}, seed {manifest.seed}"),
         *(Fact("note", finding) for finding in manifest.findings),

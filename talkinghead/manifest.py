@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from render.motion import MotionFieldConfig
-from talkinghead.config import LARGEST_RESOLUTION, LONGEST_CONSENT, MouthKind
+from talkinghead.config import LARGEST_RESOLUTION, LONGEST_CONSENT, Expert, MouthKind
 from talkinghead.errors import DamagedAvatarError, NewerAvatarError, OlderAvatarError
 from talkinghead.file_record import FileRecord
 from talkinghead.outputs import MANIFEST_NAME
@@ -23,7 +23,10 @@ from tools.tracked_clip import TOPOLOGIES, CropBox
 FORMAT_VERSION, OLDEST_FORMAT = 5, 3
 """Written, and the oldest that is read."""
 READABLE = f"{OLDEST_FORMAT} to {FORMAT_VERSION}"
-LATER_FACTS: dict[int, dict[str, Any]] = {4: {"consent": ""}, 5: {"mouth_kind": "gaussians", "blend_net": False}}
+LATER_FACTS: dict[int, dict[str, Any]] = {
+    4: {"consent": ""},
+    5: {"mouth_kind": "gaussians", "blend_net": False, "experts": []},
+}
 """What each format added, and what that is in avatars of the formats before."""
 MOST_BYTES = 1_000_000
 MOST_GAUSSIANS, MOST_CODES, LARGEST_SIDE, LARGEST_NETWORK = 10_000_000, 10_000, 16_384, 4_096
@@ -68,6 +71,7 @@ class AvatarManifest:
     consent: str = ""  # who the person is and that they agreed; empty: nothing was stated
     mouth_kind: str = "gaussians"  # what the inside of the mouth is made of
     blend_net: bool = False  # whether a network mends what is rendered
+    experts: tuple[str, ...] = ()  # who judged the mouth as speech drives it
 
     def __post_init__(self) -> None:
         largest_crop = min(self.width, self.height)
@@ -98,6 +102,8 @@ class AvatarManifest:
             raise ValueError(f"expected a topology of {', '.join(TOPOLOGIES)}, got {self.topology!r}")
         if self.mouth_kind not in get_args(MouthKind):
             raise ValueError(f"expected a mouth of {' or '.join(get_args(MouthKind))}, got {self.mouth_kind!r}")
+        if not set(self.experts) <= set(get_args(Expert)):
+            raise ValueError(f"expected experts of {', '.join(get_args(Expert))}, got {', '.join(self.experts)}")
         if self.mouth_kind == "implicit" and self.mouth:
             raise ValueError(f"expected no Gaussians of an implicit mouth, got {self.mouth}")
 

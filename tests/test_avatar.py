@@ -469,7 +469,7 @@ def test_an_older_format_says_what_to_fit_again(folder: Path) -> None:
 
 def test_an_avatar_of_format_3_is_read_and_saved_anew_as_of_this_release(folder: Path, clip: Path) -> None:
     facts = json.loads((folder / "avatar.json").read_text(encoding="utf-8"))
-    later = ("consent", "mouth_kind", "blend_net")
+    later = ("consent", "mouth_kind", "blend_net", "experts")
     older = {name: value for name, value in facts["avatar"].items() if name not in later} | {"format_version": 3}
     reseal(folder, {"avatar": older, "files": facts["files"]}, version=3)
     avatar = load_avatar(folder)

@@ -13,6 +13,7 @@ import pytest
 import talkinghead.expert_ablation as ablation
 from encoders.errors import EncoderWeightsError
 from talkinghead.config import FitConfig
+from talkinghead.errors import UnjudgedClipError
 from talkinghead.evaluation.drives import AUDIO, TRUTH
 from talkinghead.expert_ablation import BASELINE, COLUMNS, VARIANTS, ExpertAblation, Line, main, table
 from talkinghead.progress import Progress
@@ -29,6 +30,7 @@ class FakeFits:
         self.lips: list[FitConfig] = []
         self.observers = 0
         self.stop_before_lips = math.inf
+        self.unjudged: tuple[str, ...] = ("nobody",)
         patch.setattr(ablation, "fit", self.fit)
         patch.setattr(ablation, "exchange_lips", self.exchange)
         patch.setattr(ablation, "measure", self.measure)
@@ -44,6 +46,8 @@ class FakeFits:
     def exchange(self, head: Path, info: object, config: FitConfig, output: Path) -> Generator[Progress, None, None]:
         if len(self.lips) >= self.stop_before_lips:
             raise KeyboardInterrupt
+        if config.experts == self.unjudged:
+            raise UnjudgedClipError("no face is seen long enough")
         self.lips.append(config)
         output.mkdir(exist_ok=True)
         yield Progress("adapting", 1, 1)
@@ -110,6 +114,20 @@ def test_a_stopped_run_goes_on_and_what_changed_is_done_anew(
     monkeypatch.setitem(ablation.RECIPES, "fast", ablation.RECIPES["standard"])
     assert main(arguments) == 0
     assert (len(fits.heads), len(fits.lips)) == (8, 12), "another recipe"
+
+
+def test_an_expert_that_a_clip_has_nothing_for_is_a_note(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fits = FakeFits(monkeypatch)
+    fits.unjudged = ("sync",)
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if line.startswith(f"{VARIANT} "))
+    assert row.split()[-len(COLUMNS) :] == ["-"] * len(COLUMNS)
+    assert printed.count(f", {VARIANT}: no face is seen long enough") == 2, "one for each seed"
+    assert len(fits.lips) == 4, "the others are measured"
+    assert (tmp_path / "out" / "table.md").read_text().count("no face is seen long enough") == 2
 
 
 def test_every_variant_is_a_fit_of_its_own() -> None:

@@ -20,6 +20,7 @@ from talkinghead.config import Expert, FitConfig
 from talkinghead.driven_fit import DrivenConfig
 from talkinghead.experts import ExpertsConfig, seeded
 from talkinghead.fit import exchange_lips
+from talkinghead.info import Fact, describe
 from talkinghead.lip_fit import clip_features
 from talkinghead.presets import RECIPES
 from talkinghead.progress import Progress
@@ -78,6 +79,13 @@ def test_what_was_learned_is_in_the_saved_avatar(judged: tuple[Avatar, list[str]
     np.testing.assert_array_equal(plain.predict(speech), before.lips.predict(speech))
 
 
+def test_the_avatar_says_who_judged_it(judged: tuple[Avatar, list[str]], fitted_demo: FittedDemo) -> None:
+    avatar = judged[0]
+    assert avatar.manifest.experts == EVERY
+    assert Fact("mouth judged by", ", ".join(EVERY)) in describe(avatar.path)
+    assert "mouth judged by" not in {fact.name for fact in describe(fitted_demo.avatar)}
+
+
 def test_with_nobody_but_the_pictures_no_network_is_trained(fitted_demo: FittedDemo, tmp_path: Path) -> None:
     avatar, stages = judged_demo(fitted_demo, ("picture",), tmp_path / "picture.avatar")
     assert avatar.lips.residual is not None
@@ -105,6 +113,7 @@ def test_the_whole_fit_goes_through_the_same_part(tmp_path: Path) -> None:
         finish(fit(demo_clip().path, tmp_path / "head.avatar", CONFIG))
         finish(exchange_lips(load_avatar(tmp_path / "head.avatar"), demo_clip(), config, tmp_path / "parts.avatar"))
     whole, parts = (load_avatar(tmp_path / f"{name}.avatar") for name in ("whole", "parts"))
+    assert whole.manifest.experts == parts.manifest.experts == ("picture",)
     for name, tensor in whole.model.state_dict().items():
         torch.testing.assert_close(tensor, parts.model.state_dict()[name], atol=1e-6, rtol=0)
     for name, tensor in whole.lips.residual.state_dict().items():

@@ -120,6 +120,7 @@ def test_damaged_tensors_are_refused(saved: Avatar, change: Callable[[Path], Non
         ({"mouth": 10}, "expected no Gaussians of an implicit mouth, got 10"),
         ({"mouth_kind": "gaussians"}, "under mouth"),
         ({"mouth_kind": "wax"}, "expected a mouth of gaussians or implicit"),
+        ({"experts": ["picture", "wizard"]}, "expected experts of picture, sync, .* got picture, wizard"),
     ],
 )
 def test_facts_that_contradict_the_files(saved: Avatar, facts: dict[str, object], message: str) -> None:
