@@ -9,7 +9,7 @@ What is in the folder is not done again, so that a stopped run goes on:
 observer.safetensors     the observer
 CLIP.SEED.KIND.avatar    the heads, with the mouth of a KIND
 CLIP.SEED.VARIANT.json   what was measured
-table.md                 the table of each clip, and that of all
+table.md                 the table of each clip, that of all, and what each variant changes on each clip
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,13 @@ COLUMNS = {
     "seconds": "fit, s",
 }
 """Measures of the table and their headings."""
+CHANGES = {
+    "lmd_px": ("LMD", "%"),
+    "viseme_accuracy": ("Observer", "%"),
+    "hull_psnr": ("Hull PSNR", "dB"),
+    "seconds": ("Fit", "%"),
+}
+"""What decides whether a variant pays, and whether a change of it is said in percent of the baseline's."""
 OBSERVER_NAME, TABLE_NAME = "observer.safetensors", "table.md"
 BASELINE = "baseline"
 CONTROLS = (TRUTH, TRACKED, SHUFFLED)
@@ -284,17 +291,38 @@ def table(lines: Sequence[Line]) -> list[tuple[str, ...]]:
     return [("", *COLUMNS.values()), *rows]
 
 
+def changes(lines: Sequence[Line], column: str) -> list[tuple[str, ...]]:
+    """A heading with the clips and a row for each variant: by how much a measure differs from the baseline's of the
+    same clip and seed, its mean and standard deviation over seeds. Empty without a baseline."""
+    _, unit = CHANGES[column]
+    before = {(line.clip, line.seed): line.figures[column] for line in lines if line.name == BASELINE}
+    found: dict[str, dict[str, list[float]]] = {}
+    for line in lines:
+        if line.name in VARIANTS and line.name != BASELINE and (line.clip, line.seed) in before:
+            base = before[line.clip, line.seed]
+            change = line.figures[column] - base
+            share = 100 * change / base if base else math.nan
+            found.setdefault(line.name, {}).setdefault(line.clip, []).append(share if unit == "%" else change)
+    clips = dict.fromkeys(line.clip for line in lines)
+    rows = [(name, *(_spread(by_clip.get(clip, []), _signed) for clip in clips)) for name, by_clip in found.items()]
+    return [("", *clips), *rows] if rows else []
+
+
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2g}"
+
+
 def _mean(clips: Sequence[Figures], column: str) -> float:
     """Over the clips for which a measure is defined; NaN if it is for none."""
     values = [figures[column] for figures in clips if math.isfinite(figures[column])]
     return mean(values) if values else math.nan
 
 
-def _spread(values: Sequence[float]) -> str:
+def _spread(values: Sequence[float], written: Callable[[float], str] = cell) -> str:
     known = [value for value in values if not math.isnan(value)]
     if len(known) < 2:
-        return cell(known[0]) if known else "-"
-    return f"{cell(mean(known))} ± {stdev(known):.2g}"
+        return written(known[0]) if known else "-"
+    return f"{written(mean(known))} ± {stdev(known):.2g}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -308,8 +336,15 @@ def _run(job: ExpertAblation) -> None:
     for clip in [video.stem for video in job.videos]:
         text += [f"{clip}:", "", *_markdown(table([line for line in lines if line.clip == clip])), ""]
     rows, notes = table(lines), [line.note for line in lines if line.note]
-    write_text(job.output / TABLE_NAME, "\n".join([*text, "All clips:", "", *_markdown(rows), "", *notes]))
+    text += ["All clips:", "", *_markdown(rows), ""]
     print_table(rows)
+    for column, (name, unit) in CHANGES.items():
+        if compared := changes(lines, column):
+            title = f"{name} against the {BASELINE}'s, {unit}:"
+            text += [title, "", *_markdown(compared), ""]
+            print(f"\n{title}")
+            print_table(compared)
+    write_text(job.output / TABLE_NAME, "\n".join([*text, *notes]))
     for note in notes:
         print(note)
 

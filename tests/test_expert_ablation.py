@@ -15,7 +15,7 @@ from encoders.errors import EncoderWeightsError
 from talkinghead.config import FitConfig
 from talkinghead.errors import UnjudgedClipError
 from talkinghead.evaluation.drives import AUDIO, TRUTH
-from talkinghead.expert_ablation import BASELINE, COLUMNS, VARIANTS, ExpertAblation, Line, main, table
+from talkinghead.expert_ablation import BASELINE, COLUMNS, VARIANTS, ExpertAblation, Line, changes, main, table
 from talkinghead.progress import Progress
 from tools.errors import UserError
 
@@ -89,7 +89,7 @@ def test_a_head_for_each_seed_and_mouth_and_lips_for_each_variant(
     assert [one.experts for one in fits.lips] == 2 * [(), ("sync",), ()]
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split()[:2] == ["hull", "PSNR,"]
-    names = [line.split("  ")[0] for line in printed[1:]]
+    names = [line.split("  ")[0] for line in printed[1 : printed.index("")]]
     assert {BASELINE, VARIANT, "implicit mouth", TRUTH, "tracked", "shuffled"} == set(names)
     assert " 3.5 ± 2.1 " in next(line for line in printed if line.startswith(VARIANT)), "of 2 and 5"
     assert " - " in printed[1], "closures are undefined"
@@ -108,7 +108,9 @@ def test_a_stopped_run_goes_on_and_what_changed_is_done_anew(
     assert main(arguments) == 0
     assert (len(fits.heads), len(fits.lips)) == (4, 6)
     assert capsys.readouterr().out == first
-    assert (tmp_path / "out" / "table.md").read_text().count("| baseline |") == 2, "of the clip, and of all clips"
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert text.count("| baseline |") == 2, "of the clip, and of all clips"
+    assert text.count("against the baseline's") == len(ablation.CHANGES)
     damaged = next((tmp_path / "out").glob("*.0.baseline.json"))
     damaged.write_text("{")
     monkeypatch.setitem(ablation.RECIPES, "fast", ablation.RECIPES["standard"])
@@ -154,6 +156,19 @@ def test_mean_over_clips_and_spread_over_seeds() -> None:
     assert heading[1] == COLUMNS["hull_psnr"]
     assert row == ("one", "34.5 ± 0.71", *["-"] * (len(COLUMNS) - 1)), "of 35 and 34: infinite is not counted"
     assert table([line("a", 0, 30)])[1][1] == "30"
+
+
+def test_changes_are_of_the_same_clip_and_seed() -> None:
+    def line(name: str, clip: str, seed: int, lmd: float) -> Line:
+        return Line(name, clip, seed, dict.fromkeys(COLUMNS, math.nan) | {"lmd_px": lmd, "hull_psnr": lmd})
+
+    lines = [line(BASELINE, "a", 0, 2), line(BASELINE, "a", 1, 4), line(BASELINE, "b", 0, 1), line(TRUTH, "a", 0, 0)]
+    assert changes(lines, "lmd_px") == [], "there is nothing to compare"
+    lines += [line(VARIANT, "a", 0, 1.9), line(VARIANT, "a", 1, 4.2), line(VARIANT, "b", 1, 5)]
+    assert changes(lines, "lmd_px") == [("", "a", "b"), (VARIANT, "+0 ± 7.1", "-")], "of -5 % and +5 %"
+    assert changes(lines, "hull_psnr")[1][1] == "+0.05 ± 0.21", "in dB"
+    assert changes(lines, "seconds")[1][1] == "-", "undefined"
+    assert changes([line for line in lines if line.name != BASELINE], "lmd_px") == []
 
 
 def test_figures_are_strict_json(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
