@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from talkinghead.arguments import Audio, JsonFile, OptionalVideos, Output, Videos, check_sound
 from talkinghead.config import FeaturesConfig
-from talkinghead.terminal import print_table, show, write_text
+from talkinghead.terminal import print_table, printable, show, write_text
 from talkinghead.training_config import AblationConfig, TrainEncoderConfig
 from tools.errors import UserError
 
@@ -63,12 +63,18 @@ class TrainEncoder:
         check_new_file(self.output, self.overwrite, suffix=WEIGHTS_SUFFIX)
         from talkinghead.train_encoder import LIP_READERS, train_encoder
 
-        show(train_encoder(self.videos, self.output, self.train))
+        refused = show(train_encoder(self.videos, self.output, self.train))
         print(self.output)
+        _print_refused(refused)
         if self.train.method in LIP_READERS:
             from encoders.experts.viseme_file import read_provenance
 
             print(_unseen(read_provenance(self.output).held_out))
+
+
+def _print_refused(refused: Sequence[str]) -> None:
+    for reason in refused:
+        print(printable(f"left out: {reason}"))
 
 
 def _unseen(held_out: HeldOutReading | None) -> str:
@@ -103,10 +109,11 @@ class AblateEncoder:
             check_new_file(self.json, self.overwrite)
         from talkinghead.train_encoder import table_6
 
-        rows = show(table_6(self.videos, self.ablate))
-        print_table(_grid(rows))
+        table = show(table_6(self.videos, self.ablate))
+        print_table(_grid(table.rows))
+        _print_refused(table.refused)
         if self.json is not None:
-            write_text(self.json, json.dumps({"rows": [asdict(row) for row in rows]}, indent=2))
+            write_text(self.json, json.dumps({"rows": [asdict(row) for row in table.rows]}, indent=2))
 
 
 def _grid(rows: Sequence[GridRow]) -> list[tuple[str, ...]]:

@@ -8,7 +8,6 @@ the points that do not move with speech, and the lower half of that one face's b
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,36 +18,22 @@ from talkinghead.config import LandmarkBackend
 from talkinghead.file_record import FileRecord
 from talkinghead.progress import Progress
 from tools.audio import read_audio
-from tools.errors import LandmarkBackendError, MissingFileError, NoAudioError, UnusableClipError, UserError
+from tools.errors import NoAudioError, UnusableClipError
 from tools.face_topology import FaceTopology
 from tools.landmarks import landmark_detector
 from tools.video import VideoInfo, probe, read_frames
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
 CHIN_MARGIN = 0.1
 """Room below the median chin, in heights of the lower face, for the open jaw."""
 MINIMUM_SEEN = 25
 """Frames with a face that a clip must have."""
 
 
-def find_videos(folder: Path) -> tuple[Path, ...]:
-    """The videos in a folder and the folders in it, in the order of their names.
-
-    Raises:
-        MissingFileError: there is no such folder, or no video in it.
-    """
-    videos = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES))
-    if not videos:
-        kinds = " ".join(sorted(VIDEO_SUFFIXES))
-        raise MissingFileError(f"expected a folder with videos ({kinds}), found none in {folder}")
-    return videos
-
-
 def read_lip_clip(video: Path, landmarks: LandmarkBackend = "mediapipe") -> Generator[Progress, None, LipClip]:
     """Cuts the mouth of the largest face out of a video.
 
-    The pictures are read twice, as streams. What grows with the length of the video is the clip itself and the
-    positions of some fifty landmarks (0.4 kB a frame).
+    The pictures are read twice, as streams. What grows with the length of the video is the clip itself, 1.2 GB an hour
+    at 25 frames per second, and the positions of some fifty landmarks (0.4 kB a frame).
 
     Yields:
         Progress.
@@ -72,40 +57,6 @@ def read_lip_clip(video: Path, landmarks: LandmarkBackend = "mediapipe") -> Gene
             yield Progress(f"faces in {video.name}", index + 1, info.frame_count)
     transforms = _mouth_transforms(points[:, : len(rigid)], points[:, len(rigid) :], info)
     return _clip(info, read_frames(info), transforms)
-
-
-@dataclass(frozen=True)
-class LipClips:
-    """What a folder of videos holds."""
-
-    clips: tuple[LipClip, ...]
-    refused: tuple[str, ...]  # why a video was left out, a line each
-
-
-def read_lip_clips(folder: Path, landmarks: LandmarkBackend = "mediapipe") -> Generator[Progress, None, LipClips]:
-    """Every video of a folder and the folders in it. One that cannot be used is left out and named.
-
-    Yields:
-        Progress.
-
-    Returns:
-        The clips (the generator's value): 1.2 GB of memory an hour at 25 frames per second.
-
-    Raises:
-        MissingFileError: no video can be used.
-        LandmarkBackendError: the landmark back end cannot run.
-    """
-    clips, refused = [], []
-    for video in find_videos(folder):
-        try:
-            clips.append((yield from read_lip_clip(video, landmarks)))
-        except LandmarkBackendError:
-            raise
-        except UserError as error:
-            refused.append(str(error))
-    if not clips:
-        raise MissingFileError(f"expected videos of talking people in {folder}, none can be used: {'; '.join(refused)}")
-    return LipClips(tuple(clips), tuple(refused))
 
 
 def lip_clip_of_track(

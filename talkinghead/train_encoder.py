@@ -8,10 +8,11 @@ reader, observer   videos -> lip clips   -> encoders.experts      lip readers
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -37,19 +38,25 @@ from encoders.speech import SpeechEncoder
 from encoders.training.figures import held_out_figures, mean_figures
 from encoders.training.phone_training import PhoneTrainer, PhoneTrainingConfig
 from talkinghead.file_record import FileRecord
-from talkinghead.lip_clips import find_videos, read_lip_clip
+from talkinghead.lip_clips import read_lip_clip
 from talkinghead.lip_measurement import in_step, measure_lips
 from talkinghead.outputs import work_folder
 from talkinghead.progress import Progress, relayed
 from talkinghead.training_config import AblationConfig, TrainEncoderConfig
+from talkinghead.video_folder import find_videos, read_folder
 
 CHECKPOINT_S = 120.0
 STATE = "training.safetensors"
 LIP_READERS = get_args(Kind)
 
 
-def train_encoder(videos: Path | None, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
+def train_encoder(
+    videos: Path | None, output: Path, config: TrainEncoderConfig
+) -> Generator[Progress, None, tuple[str, ...]]:
     """Trains by any method and writes the weights; a training that was stopped goes on where it was.
+
+    Returns:
+        Why videos were left out, a line each (the generator's value).
 
     Raises:
         MissingEngineError: a synthesiser, voice or text is not installed (method phones).
@@ -58,12 +65,15 @@ def train_encoder(videos: Path | None, output: Path, config: TrainEncoderConfig)
     """
     if videos is None:
         yield from _train_on_phones(output, config)
-    elif config.method == "lip-prior":
-        yield from _train_lip_prior(videos, output, config)
-    elif config.method in LIP_READERS:
-        yield from _train_lip_reader(videos, output, config)
+        return ()
+    if config.method == "lip-prior":
+        return (yield from _train_lip_prior(videos, output, config))
+    folder = yield from read_folder(videos, read_lip_clip)
+    if config.method in LIP_READERS:
+        yield from _train_lip_reader(folder.found, output, config)
     else:
-        yield from _train_on_lips(videos, output, config)
+        yield from _train_on_lips(folder.found, output, config)
+    return folder.refused
 
 
 def _train_on_phones(output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
@@ -115,16 +125,19 @@ def phone_provenance(
     }
 
 
-def _train_lip_prior(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
-    encoder = DEFAULT_BUNDLE.load()
-    paths = find_videos(videos)
-    people = []
-    for done, path in enumerate(paths):
-        yield Progress("measuring lips", done, len(paths), path.name)
-        people.append(measure_lips(path, encoder, 1.0 - config.holdout))
-    people = in_step(people)
+def _train_lip_prior(
+    videos: Path, output: Path, config: TrainEncoderConfig
+) -> Generator[Progress, None, tuple[str, ...]]:
+    encoder, count, begun = DEFAULT_BUNDLE.load(), len(find_videos(videos)), itertools.count()
+
+    def measured(video: Path) -> Generator[Progress, None, tuple[str, MeasuredLips]]:
+        yield Progress("measuring lips", next(begun), count, video.name)
+        return FileRecord.of(video).sha256, measure_lips(video, encoder, 1.0 - config.holdout)
+
+    folder = yield from read_folder(videos, measured)
+    people = in_step(lips for _, lips in folder.found)
     provenance = {
-        "clips": json.dumps([FileRecord.of(path).sha256 for path in paths]),
+        "clips": json.dumps([sha256 for sha256, _ in folder.found]),
         "data": "neither pictures nor sound of the clips are stored",
         "seconds": f"{sum(lips.seen.sum() / lips.fps for lips in people):.1f}",
         "holdout": str(config.holdout),
@@ -135,7 +148,7 @@ def _train_lip_prior(videos: Path, output: Path, config: TrainEncoderConfig) -> 
     }
     prior = fit_lip_prior(people)
     save_lip_prior(prior, output, provenance)
-    yield Progress("measuring lips", len(paths), len(paths))
+    return folder.refused
 
 
 def _left_out(people: Sequence[MeasuredLips]) -> dict[str, float]:
@@ -149,8 +162,7 @@ def _left_out(people: Sequence[MeasuredLips]) -> dict[str, float]:
     return {name: round(float(np.mean([getattr(one, name) for one in found])), 3) for name in ("opening", "width")}
 
 
-def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
-    clips = yield from _read_clips(videos)
+def _train_on_lips(clips: Sequence[LipClip], output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
     method: Method = config.method
     network = PAPER_CONFIGS.get(config.network) or EncoderConfig(config.spectrogram, config.network)
     training = ContrastiveTraining(seed=config.seed, device=config.device)
@@ -164,37 +176,37 @@ def _train_on_lips(videos: Path, output: Path, config: TrainEncoderConfig) -> It
     state.parent.rmdir()
 
 
-def _train_lip_reader(videos: Path, output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
-    clips = yield from _read_clips(videos)
+def _train_lip_reader(clips: Sequence[LipClip], output: Path, config: TrainEncoderConfig) -> Iterator[Progress]:
     kind: Kind = "observer" if config.method == "observer" else "reader"
     job = train_lip_reader(kind, clips, DEFAULT_BUNDLE.load(), config.holdout, config.seed, config.steps)
     network, provenance = yield from relayed(job, lambda event: _progress("training", event, "visemes"))
     save_lip_reader(network, provenance, output)
 
 
-def table_6(videos: Path, config: AblationConfig) -> Generator[Progress, None, list[GridRow]]:
-    """SE4Lip's Table 6 on a folder of videos: every variant with the same schedule, seed and windows.
+@dataclass(frozen=True)
+class Table6:
+    """SE4Lip's Table 6 on a folder of videos."""
+
+    rows: tuple[GridRow, ...]
+    refused: tuple[str, ...]  # why a video was left out, a line each
+
+
+def table_6(videos: Path, config: AblationConfig) -> Generator[Progress, None, Table6]:
+    """Trains every variant of SE4Lip's Table 6 with the same schedule, seed and windows.
 
     Raises:
         LipClipError, UserError: the videos cannot be learned from.
     """
-    clips = yield from _read_clips(videos)
+    folder = yield from read_folder(videos, read_lip_clip)
     training = ContrastiveTraining(steps=config.steps, seed=config.seed, device=config.device)
     rows = []
     for variant in TABLE_6:
-        for event in table_6_row(variant, clips, training, config.holdout):
+        for event in table_6_row(variant, folder.found, training, config.holdout):
             if isinstance(event, GridRow):
                 rows.append(event)
             else:
                 yield _progress(f"{variant.spectrogram} + {variant.network}", event)
-    return rows
-
-
-def _read_clips(videos: Path) -> Generator[Progress, None, list[LipClip]]:
-    clips = []
-    for video in find_videos(videos):
-        clips.append((yield from read_lip_clip(video)))
-    return clips
+    return Table6(tuple(rows), folder.refused)
 
 
 def _progress(stage: str, event: TrainingProgress, what: str = "pairs") -> Progress:

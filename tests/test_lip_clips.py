@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -13,11 +12,11 @@ import pytest
 
 from encoders.contrastive.lip_clips import LIP_HEIGHT, LIP_WIDTH, LipClip
 from talkinghead.demo_clip.truth import ASSETS, CLIP_NAME, load_truth
-from talkinghead.lip_clips import CHIN_MARGIN, find_videos, lip_clip_of_track, read_lip_clip, read_lip_clips
+from talkinghead.lip_clips import CHIN_MARGIN, lip_clip_of_track, read_lip_clip
 from talkinghead.progress import Progress
-from tools.errors import MissingFileError, NoAudioError, UnusableClipError
+from tools.errors import UnusableClipError
 from tools.face_topology import MEDIAPIPE_478
-from tools.video import VideoWriter, probe
+from tools.video import probe
 
 DEMO = ASSETS / CLIP_NAME
 FACE_WIDTH, FACE_HEIGHT, SIDE = 120.0, 160.0, 256
@@ -96,23 +95,6 @@ def test_the_demo_clip() -> None:
     assert abs(len(clip.samples) / 16_000 - clip.duration_s) < 0.1
     between_the_lips = clip.mouths[:, 20:32, 36:60].mean(axis=(1, 2, 3))
     assert np.corrcoef(between_the_lips, truth.mouth_opening)[0, 1] < -0.9
-
-
-def test_a_folder_names_what_it_leaves_out(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="found none"):
-        find_videos(tmp_path)
-    (tmp_path / "deeper").mkdir()
-    silent = tmp_path / "deeper" / "silent film.mp4"
-    info = probe(DEMO)
-    with VideoWriter(silent, 64, 64, info.fps) as writer:
-        for _ in range(5):
-            writer.write(np.zeros((64, 64, 3), np.uint8))
-    (tmp_path / "notes.txt").write_text("no video")
-    assert find_videos(tmp_path) == (silent,)
-    with pytest.raises(NoAudioError, match="has no sound"):
-        next(read_lip_clip(silent))
-    with pytest.raises(MissingFileError, match=r"none can be used: .*silent film"):
-        _value(read_lip_clips(tmp_path))
 
 
 def test_a_part_has_its_own_sound(moving: LipClip) -> None:
