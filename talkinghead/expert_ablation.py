@@ -68,12 +68,12 @@ COLUMNS = {
 }
 """Measures of the table and their headings."""
 CHANGES = {
-    "lmd_px": ("LMD", "%"),
-    "viseme_accuracy": ("Observer", "%"),
-    "hull_psnr": ("Hull PSNR", "dB"),
-    "seconds": ("Fit", "%"),
+    "lmd_px": ("LMD", "%", 1),
+    "viseme_accuracy": ("Observer", "%", 0),
+    "hull_psnr": ("Hull PSNR", "dB", 2),
+    "seconds": ("Fit", "%", 0),
 }
-"""What decides whether a variant pays, and whether a change of it is said in percent of the baseline's."""
+"""What decides whether a variant pays; the unit in which changes of it are said, % of the baseline's; decimals."""
 OBSERVER_NAME, TABLE_NAME = "observer.safetensors", "table.md"
 BASELINE = "baseline"
 CONTROLS = (TRUTH, TRACKED, SHUFFLED)
@@ -294,7 +294,7 @@ def table(lines: Sequence[Line]) -> list[tuple[str, ...]]:
 def changes(lines: Sequence[Line], column: str) -> list[tuple[str, ...]]:
     """A heading with the clips and a row for each variant: by how much a measure differs from the baseline's of the
     same clip and seed, its mean and standard deviation over seeds. Empty without a baseline."""
-    _, unit = CHANGES[column]
+    _, unit, decimals = CHANGES[column]
     before = {(line.clip, line.seed): line.figures[column] for line in lines if line.name == BASELINE}
     found: dict[str, dict[str, list[float]]] = {}
     for line in lines:
@@ -304,12 +304,9 @@ def changes(lines: Sequence[Line], column: str) -> list[tuple[str, ...]]:
             share = 100 * change / base if base else math.nan
             found.setdefault(line.name, {}).setdefault(line.clip, []).append(share if unit == "%" else change)
     clips = dict.fromkeys(line.clip for line in lines)
-    rows = [(name, *(_spread(by_clip.get(clip, []), _signed) for clip in clips)) for name, by_clip in found.items()]
+    written = f"{{:+.{decimals}f}}".format, f"{{:.{decimals}f}}".format
+    rows = [(name, *(_spread(by_clip.get(clip, []), *written) for clip in clips)) for name, by_clip in found.items()]
     return [("", *clips), *rows] if rows else []
-
-
-def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.2g}"
 
 
 def _mean(clips: Sequence[Figures], column: str) -> float:
@@ -318,11 +315,14 @@ def _mean(clips: Sequence[Figures], column: str) -> float:
     return mean(values) if values else math.nan
 
 
-def _spread(values: Sequence[float], written: Callable[[float], str] = cell) -> str:
+def _spread(
+    values: Sequence[float], middle: Callable[[float], str] = cell, width: Callable[[float], str] = "{:.2g}".format
+) -> str:
+    """Mean and standard deviation of what is known, each as a function writes it."""
     known = [value for value in values if not math.isnan(value)]
     if len(known) < 2:
-        return written(known[0]) if known else "-"
-    return f"{written(mean(known))} ± {stdev(known):.2g}"
+        return middle(known[0]) if known else "-"
+    return f"{middle(mean(known))} ± {width(stdev(known))}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -338,7 +338,7 @@ def _run(job: ExpertAblation) -> None:
     rows, notes = table(lines), [line.note for line in lines if line.note]
     text += ["All clips:", "", *_markdown(rows), ""]
     print_table(rows)
-    for column, (name, unit) in CHANGES.items():
+    for column, (name, unit, _) in CHANGES.items():
         if compared := changes(lines, column):
             title = f"{name} against the {BASELINE}'s, {unit}:"
             text += [title, "", *_markdown(compared), ""]

@@ -165,7 +165,7 @@ def test_changes_are_of_the_same_clip_and_seed() -> None:
     lines = [line(BASELINE, "a", 0, 2), line(BASELINE, "a", 1, 4), line(BASELINE, "b", 0, 1), line(TRUTH, "a", 0, 0)]
     assert changes(lines, "lmd_px") == [], "there is nothing to compare"
     lines += [line(VARIANT, "a", 0, 1.9), line(VARIANT, "a", 1, 4.2), line(VARIANT, "b", 1, 5)]
-    assert changes(lines, "lmd_px") == [("", "a", "b"), (VARIANT, "+0 ± 7.1", "-")], "of -5 % and +5 %"
+    assert changes(lines, "lmd_px") == [("", "a", "b"), (VARIANT, "+0.0 ± 7.1", "-")], "of -5 % and +5 %"
     assert changes(lines, "hull_psnr")[1][1] == "+0.05 ± 0.21", "in dB"
     assert changes(lines, "seconds")[1][1] == "-", "undefined"
     assert changes([line for line in lines if line.name != BASELINE], "lmd_px") == []
