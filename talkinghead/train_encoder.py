@@ -8,7 +8,6 @@ reader, observer   videos -> lip clips   -> encoders.experts      lip readers
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -43,7 +42,7 @@ from talkinghead.lip_measurement import in_step, measure_lips
 from talkinghead.outputs import work_folder
 from talkinghead.progress import Progress, relayed
 from talkinghead.training_config import AblationConfig, TrainEncoderConfig
-from talkinghead.video_folder import find_videos, read_folder
+from talkinghead.video_folder import read_folder
 
 CHECKPOINT_S = 120.0
 STATE = "training.safetensors"
@@ -128,10 +127,10 @@ def phone_provenance(
 def _train_lip_prior(
     videos: Path, output: Path, config: TrainEncoderConfig
 ) -> Generator[Progress, None, tuple[str, ...]]:
-    encoder, count, begun = DEFAULT_BUNDLE.load(), len(find_videos(videos)), itertools.count()
+    encoder = DEFAULT_BUNDLE.load()
 
     def measured(video: Path) -> Generator[Progress, None, tuple[str, MeasuredLips]]:
-        yield Progress("measuring lips", next(begun), count, video.name)
+        yield Progress(f"lips in {video.name}", 0, 1)
         return FileRecord.of(video).sha256, measure_lips(video, encoder, 1.0 - config.holdout)
 
     folder = yield from read_folder(videos, measured)
