@@ -21,7 +21,7 @@ from encoders.experts.judged import JudgedMouths
 from encoders.experts.sync_expert import SyncConfig, SyncExpert, rendered_windows, train_sync_expert
 from encoders.features import EXTRA_COLUMNS, SpeechFeatureTrack
 
-QUICK = SyncConfig(size=32, steps=50, learning_rate=1e-2)
+QUICK = SyncConfig(size=32, steps=90, learning_rate=1e-2)
 RUN = 24
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ def mean_loss(expert: SyncExpert, clip: LipClip, shift: int) -> float:
 def test_the_later_the_lips_the_worse(expert: SyncExpert, clip: LipClip) -> None:
     """Real windows score best; two frames late is worse, and what is said at another moment is worst."""
     losses = [mean_loss(expert, clip, shift) for shift in (0, 2, 31)]
-    assert losses[0] < losses[1] < losses[2], losses
+    assert losses[1] > losses[0] + 0.2 and losses[2] > losses[1] + 0.2, losses
 
 
 def test_one_right_window_among_wrong_ones_costs_less(expert: SyncExpert, clip: LipClip) -> None:
