@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from talkinghead.file_lock import hold
 
 LOG_NAME = "log.jsonl"
 """In the avatar folder. It is none of the files that the avatar consists of, and stays when that is fitted anew."""
@@ -41,8 +44,10 @@ def append_to_log(avatar: Path, entry: LogEntry | None) -> None:
             raise OSError(0, "it is no file")
         if entry is None:
             return
+        with contextlib.suppress(OSError):  # on a file system without locks two lines may get an empty one between them
+            hold(descriptor)
         line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
-        if status.st_size:
+        if os.fstat(descriptor).st_size:
             os.lseek(descriptor, -1, os.SEEK_END)
             if os.read(descriptor, 1) != b"\n":  # a line cut off by a crash stays a line of its own
                 line = "\n" + line

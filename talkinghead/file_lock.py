@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Generator
@@ -65,6 +66,19 @@ class FileLock:
     def release(self) -> None:
         """Lets others have it."""
         self._file.close()
+
+
+def hold(descriptor: int) -> None:
+    """Waits until no other process holds an open file, and holds it until it is closed.
+
+    Raises:
+        OSError: its file system has no locks.
+    """
+    if sys.platform == "win32":
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def is_locked(path: Path) -> bool:

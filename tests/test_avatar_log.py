@@ -23,7 +23,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
 
 
 def append_many(folder: Path, name: str) -> None:
-    for number in range(50):
+    for number in range(500):
         append_to_log(folder, replace(ENTRY, output=f"{name} {number}"))
 
 
@@ -40,7 +40,7 @@ def test_processes_do_not_break_one_anothers_lines(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3) as pool:
         list(pool.map(partial(append_many, tmp_path), "abc"))
     written = [line["output"] for line in lines(tmp_path)]
-    assert sorted(written) == sorted(f"{name} {number}" for name in "abc" for number in range(50))
+    assert sorted(written) == sorted(f"{name} {number}" for name in "abc" for number in range(500))
 
 
 def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from talkinghead.file_lock import FileLock, is_locked
+from talkinghead.file_lock import FileLock, hold, is_locked
 from tools.errors import OutputError
 
 HOLDER = """
@@ -52,3 +52,11 @@ def test_a_lock_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="choose another folder with --out"):
         FileLock.take(tmp_path / "file" / "a.lock")
+
+
+def test_a_held_file_is_free_when_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        hold(file.fileno())
+        assert is_locked(path)
+    assert not is_locked(path)
